@@ -1,0 +1,6 @@
+"""Metalearned Neural Memory in JAX and Flax."""
+
+from mnm_jax import cells, interface, memory, writers
+from mnm_jax.unroll import Unrolled, unroll
+
+__all__ = ["Unrolled", "cells", "interface", "memory", "unroll", "writers"]

@@ -1,0 +1,51 @@
+"""The input embedding that every cell begins with."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnm_jax import _checks
+
+
+class Embedding(nn.Module):
+    """A linear map of the inputs whose output has root mean square 1 at the start of training.
+
+    Inputs that move the controller's state too little make its states, and hence its keys, nearly parallel, so that
+    every write overwrites the one before; see the take-off table in `experiments/results/`.
+
+    Attributes:
+      size: width of the embedding.
+      vocabulary_size: if the inputs are symbols, how many there are; weights N(0, 1) then. `None` for dense inputs with
+        entries of about unit scale; weights N(0, 1 / input_size) then.
+    """
+
+    size: int
+    vocabulary_size: int | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Embeds one input.
+
+        Args:
+          inputs: a symbol's number `[]` (an integer below `vocabulary_size`), a one-hot symbol `[vocabulary_size]`, or,
+            without a vocabulary, a dense vector `[input_size]`.
+
+        Returns:
+          `[size]`.
+
+        Raises:
+          AssertionError: if the inputs are none of these.
+        """
+        inputs = jnp.asarray(inputs)
+        if jnp.issubdtype(inputs.dtype, jnp.integer):
+            if self.vocabulary_size is None or inputs.ndim != 0:
+                raise AssertionError(
+                    f"argument 'inputs': integers are symbols, one per step, and need the cell's vocabulary_size; got "
+                    f"shape {inputs.shape} per step and vocabulary_size {self.vocabulary_size}"
+                )
+        else:
+            _checks.check_array("inputs", inputs, (self.vocabulary_size,))
+        num_inputs = self.vocabulary_size or inputs.shape[-1]
+        scale = 1.0 if self.vocabulary_size else num_inputs**-0.5
+        kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size))
+        return kernel[inputs] if inputs.ndim == 0 else inputs @ kernel

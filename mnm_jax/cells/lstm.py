@@ -1,0 +1,50 @@
+"""The first baseline: an LSTM without any memory beside its own state."""
+
+import flax.linen as nn
+import jax
+
+from mnm_jax import _checks
+from mnm_jax.cells.embedding import Embedding
+
+LSTMCarry = tuple[jax.Array, jax.Array]
+
+
+class LSTM(nn.Module):
+    """An LSTM with the same embedding and output layer as the other cells: `y_t = W_o h_t + b_o`.
+
+    Attributes:
+      output_size: width of the output.
+      controller_size: width of the LSTM.
+      embedding_size: width of the embedded input; `None` for `controller_size`.
+      vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+    """
+
+    output_size: int
+    controller_size: int
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+
+    def setup(self) -> None:
+        """Makes the parts; linen calls it."""
+        _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
+        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size)
+        self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
+        self.output = nn.Dense(self.output_size)
+
+    def initial_carry(self) -> LSTMCarry:
+        """The state at the start of an episode: `(c, h)`, each `[controller_size]`, at zero."""
+        return self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+
+    def __call__(self, carry: LSTMCarry | None, inputs: jax.Array) -> tuple[LSTMCarry, tuple[jax.Array, tuple[()]]]:
+        """One step.
+
+        Args:
+          carry: the state, or `None` at the start of an episode.
+          inputs: one input; see `Embedding`.
+
+        Returns:
+          `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
+        """
+        carry = self.initial_carry() if carry is None else carry
+        carry, hidden = self.controller_cell(carry, self.embedding(inputs))
+        return carry, (self.output(hidden), ())

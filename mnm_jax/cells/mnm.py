@@ -1,0 +1,189 @@
+"""The Metalearned Neural Memory cell: a recurrent controller that owns a small network as its memory.
+
+Axes: `L` layers of the memory, `H` heads.
+
+Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnm_jax import _checks, memory
+from mnm_jax.cells.embedding import Embedding
+from mnm_jax.interface import Interface
+from mnm_jax.memory import Memory, Spec, Write
+from mnm_jax.writers import Writer
+
+
+class MNMCarry(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+      controller: the carry of the controller; for an LSTM `(c, h)`, each `[controller_size]`.
+      memory: the weights of the memory, `phi`.
+      read: the value read at the step before, `[value_size]`.
+    """
+
+    controller: Any
+    memory: Memory
+    read: jax.Array
+
+
+class Trace(NamedTuple):
+    """What the memory did at one step; stacked over time by `unroll`. Fields that nobody uses cost nothing.
+
+    Attributes:
+      write_keys: `[H, key_size]`.
+      write_values: `[H, value_size]`.
+      read_keys: `[H, key_size]`.
+      read_values: `[H, value_size]`, what each head read.
+      rate: `[]`, `[H]` or `[L, 1]`.
+      error_before: `[]`, `mean_i mean_j (f(k^w_i; phi_{t-1}) - v^w_i)_j^2`: how new the written association was.
+      error_after: `[]`, the same with `phi_t`: how well it was stored.
+    """
+
+    write_keys: jax.Array
+    write_values: jax.Array
+    read_keys: jax.Array
+    read_values: jax.Array
+    rate: jax.Array
+    error_before: jax.Array
+    error_after: jax.Array
+
+
+class MNM(nn.Module):
+    """A recurrent cell with a Metalearned Neural Memory, for one step of one episode.
+
+    With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`; keys, values and rate from `h_t`; the writer changes
+    `phi_{t-1}` to `phi_t`; `r_t = mean_i f(k^r_i; phi_t)`; `y_t = W_o [h_t ; r_t] + b_o`.
+
+    Example:
+      >>> spec = mnm.memory.Spec(key_size=8, value_size=8, hidden_sizes=(8,))
+      >>> cell = mnm.cells.MNM(output_size=3, controller_size=16, memory=spec, writer=mnm.writers.local())
+      >>> variables = cell.init(jax.random.key(0), None, inputs[0])
+      >>> carry, (output, trace) = cell.apply(variables, None, inputs[0])
+
+    Attributes:
+      output_size: width of the output.
+      controller_size: width of the controller.
+      memory: the architecture of the memory.
+      writer: how the memory is written; see `mnm_jax.writers`.
+      num_heads: `H`.
+      embedding_size: width of the embedded input; `None` for `controller_size`.
+      vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+      controller: the controller's class, any linen recurrent cell that takes `features`.
+      read_combination: `'mean'` over heads, or `'project'`: heads side by side through a linear layer.
+      learned_initial_memory: whether `phi_0` is learned; else it stays as it was drawn.
+      key_normalization, value_normalization, shared_key_start, rate_per, rate_scale, rate_bias: see `Interface`.
+    """
+
+    output_size: int
+    controller_size: int
+    memory: Spec
+    writer: Writer
+    num_heads: int = 1
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    controller: type[nn.RNNCellBase] = nn.OptimizedLSTMCell
+    read_combination: str = "mean"
+    learned_initial_memory: bool = True
+    key_normalization: str | None = None
+    value_normalization: str | None = None
+    shared_key_start: bool = False
+    rate_per: str = "step"
+    rate_scale: float = 1.0
+    rate_bias: float = 0.0
+
+    def setup(self) -> None:
+        """Makes the parts; linen calls it."""
+        _checks.check_positive(
+            output_size=self.output_size, controller_size=self.controller_size, num_heads=self.num_heads
+        )
+        _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
+        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size)
+        self.controller_cell = self.controller(self.controller_size)
+        self.interface = Interface(
+            memory=self.memory,
+            num_heads=self.num_heads,
+            key_normalization=self.key_normalization,
+            value_normalization=self.value_normalization,
+            shared_key_start=self.shared_key_start,
+            rate_per=self.rate_per,
+            rate_scale=self.rate_scale,
+            rate_bias=self.rate_bias,
+        )
+        self.initial_memory = self.param("initial_memory", memory.init, self.memory)
+        self.writer_params = self.param("writer", self.writer.init, self.memory)
+        if self.read_combination == "project":
+            self.read_projection = nn.Dense(self.memory.value_size)
+        self.output = nn.Dense(self.output_size)
+
+    def initial_carry(self) -> MNMCarry:
+        """The state at the start of an episode: controller and read at zero, memory `phi_0`."""
+        initial_memory = self.initial_memory
+        if not self.learned_initial_memory:
+            initial_memory = jax.lax.stop_gradient(initial_memory)
+        # The key only shapes the interface of linen: recurrent cells start at zero by default.
+        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        return MNMCarry(controller, initial_memory, jnp.zeros(self.memory.value_size, jnp.float32))
+
+    def step(
+        self, carry: MNMCarry, inputs: jax.Array, valid: jax.Array | bool = True
+    ) -> tuple[MNMCarry, jax.Array, Trace, Write]:
+        """One step that also hands out the write, for `unroll` to take back on its way through the gradient.
+
+        Args:
+          carry: the state.
+          inputs: one input; see `Embedding`.
+          valid: `[]`, whether the step counts; at a step that does not the memory stays as it is.
+
+        Returns:
+          The next state, the output `[output_size]`, the trace and the write.
+        """
+        embedded = self.embedding(inputs)
+        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+        write_keys, write_values, read_keys, rate = self.interface(hidden)
+
+        write = self.writer.write(self.writer_params, carry.memory, write_keys, write_values, rate)
+        if valid is not True:
+            write = write._replace(post=jax.tree.map(lambda post: jnp.where(valid, post, 0), write.post))
+        next_memory = memory.apply(carry.memory, write)
+
+        read_values = memory.read(next_memory, read_keys)
+        if self.read_combination == "project":
+            combined = self.read_projection(read_values.reshape(-1))
+        else:
+            combined = read_values.mean(axis=0)
+        output = self.output(jnp.concatenate([hidden, combined]))
+
+        trace = Trace(
+            write_keys,
+            write_values,
+            read_keys,
+            read_values,
+            rate,
+            error_before=_error(carry.memory, write_keys, write_values),
+            error_after=_error(next_memory, write_keys, write_values),
+        )
+        return MNMCarry(controller, next_memory, combined), output, trace, write
+
+    def __call__(self, carry: MNMCarry | None, inputs: jax.Array) -> tuple[MNMCarry, tuple[jax.Array, Trace]]:
+        """One step.
+
+        Args:
+          carry: the state, or `None` at the start of an episode.
+          inputs: one input; see `Embedding`.
+
+        Returns:
+          `(carry, (output, trace))`, with the output `[output_size]`.
+        """
+        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
+        return carry, (output, trace)
+
+
+def _error(weights: Memory, keys: jax.Array, values: jax.Array) -> jax.Array:
+    """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
+    return jnp.mean(jnp.square(memory.read(weights, keys) - values))

@@ -1,0 +1,113 @@
+"""The interface: from the controller's output to read keys, write keys, write values and the rate.
+
+Axes: `L` layers of the memory, `H` heads.
+
+Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.1.
+"""
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnm_jax import _checks
+from mnm_jax.memory import Spec
+
+RMS_EPSILON = 1e-6
+
+
+class Signals(NamedTuple):
+    """What the controller tells its memory at one step.
+
+    Attributes:
+      write_keys: `[H, key_size]`.
+      write_values: `[H, value_size]`.
+      read_keys: `[H, key_size]`.
+      rate: `[]`, `[H]` or `[L, 1]`: how strongly to write, between 0 and `rate_scale`.
+    """
+
+    write_keys: jax.Array
+    write_values: jax.Array
+    read_keys: jax.Array
+    rate: jax.Array
+
+
+class Interface(nn.Module):
+    """One linear layer and tanh for keys and values, and a linear layer and sigmoid on top for the rate.
+
+    `rate = rate_scale * sigmoid(w . u_t + b)`, with `u_t` a vector of the controller's size from the first layer.
+
+    Attributes:
+      memory: the architecture of the memory that is talked to.
+      num_heads: `H`.
+      key_normalization: `'rms'` divides each key, after the tanh, by its root mean square; `None` does not.
+      value_normalization: the same for the write values.
+      shared_key_start: whether the read-key projection starts equal to the write-key projection, then learns freely.
+      rate_per: `'step'` for one rate, `'head'` or `'layer'` for one each.
+      rate_scale: the largest rate.
+      rate_bias: the bias `b` at the start of training.
+    """
+
+    memory: Spec
+    num_heads: int = 1
+    key_normalization: str | None = None
+    value_normalization: str | None = None
+    shared_key_start: bool = False
+    rate_per: str = "step"
+    rate_scale: float = 1.0
+    rate_bias: float = 0.0
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array) -> Signals:
+        """Makes the signals from the controller's output.
+
+        Args:
+          hidden: `[controller_size]`.
+
+        Returns:
+          The `Signals` of this step.
+
+        Raises:
+          ValueError: if an option has a value that is not allowed.
+        """
+        _checks.check_choice("key_normalization", self.key_normalization, ("rms", None))
+        _checks.check_choice("value_normalization", self.value_normalization, ("rms", None))
+        _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
+        rate_shape = {"step": (), "head": (self.num_heads,), "layer": (self.memory.num_layers, 1)}[self.rate_per]
+        keys_size = self.num_heads * self.memory.key_size
+        values_size = self.num_heads * self.memory.value_size
+        (controller_size,) = hidden.shape
+
+        def kernel_init(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+            kernel = nn.initializers.lecun_normal()(rng, shape, dtype)
+            if self.shared_key_start:
+                kernel = kernel.at[:, keys_size : 2 * keys_size].set(kernel[:, :keys_size])
+            return kernel
+
+        signals = nn.Dense(2 * keys_size + values_size + controller_size, kernel_init=kernel_init, name="signals")(
+            hidden
+        )
+        write_keys, read_keys, write_values, rate_input = jnp.split(
+            jnp.tanh(signals), (keys_size, 2 * keys_size, 2 * keys_size + values_size)
+        )
+        rate_logits = nn.Dense(
+            math.prod(rate_shape),
+            bias_init=nn.initializers.constant(self.rate_bias),
+            name="rate",
+        )(rate_input)
+        return Signals(
+            write_keys=_normalize(write_keys.reshape(self.num_heads, -1), self.key_normalization),
+            write_values=_normalize(write_values.reshape(self.num_heads, -1), self.value_normalization),
+            read_keys=_normalize(read_keys.reshape(self.num_heads, -1), self.key_normalization),
+            rate=self.rate_scale * nn.sigmoid(rate_logits.reshape(rate_shape)),
+        )
+
+
+def _normalize(vectors: jax.Array, kind: str | None) -> jax.Array:
+    """Brings each row to root mean square 1, or leaves it."""
+    if kind is None:
+        return vectors
+    # The epsilon stands inside the root: at a zero vector the gradient of the root would be infinite.
+    return vectors * jax.lax.rsqrt(jnp.mean(jnp.square(vectors), axis=-1, keepdims=True) + RMS_EPSILON)
