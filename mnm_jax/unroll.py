@@ -64,7 +64,8 @@ def unroll(
       The carry, the outputs and the trace.
 
     Raises:
-      ValueError: if the leaves of `inputs` do not share a leading axis of at least one step.
+      ValueError: if the leaves of `inputs` do not share a leading axis of at least one step, or if the cell has room
+        for fewer steps (it says so by a method `check_room(carry, num_steps)`).
     """
     num_steps = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(inputs)}
     if len(num_steps) != 1 or not (shape := num_steps.pop()) or shape[0] == 0:
@@ -73,6 +74,8 @@ def unroll(
     valid = None if length is None else jnp.arange(shape[0]) < length
     if carry is None:
         carry = _initial_carry(cell, variables, inputs)
+    if hasattr(cell, "check_room"):
+        cell.check_room(carry, shape[0])
     if hasattr(cell, "step"):
         run = _unroll_reversible if reversible else _unroll_written
         return run(cell, variables, carry, inputs, valid)

@@ -1,7 +1,20 @@
 """Recurrent cells with one signature: `cell(carry, inputs) -> (carry, (output, trace))`, on one episode."""
 
+from mnm_jax.cells.attention import Attention, AttentionCarry
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.cells.lstm import LSTM
 from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
+from mnm_jax.cells.salu import SALU, SALUCarry, num_slots_matching
 
-__all__ = ["LSTM", "MNM", "Embedding", "MNMCarry", "Trace"]
+__all__ = [
+    "LSTM",
+    "MNM",
+    "SALU",
+    "Attention",
+    "AttentionCarry",
+    "Embedding",
+    "MNMCarry",
+    "SALUCarry",
+    "Trace",
+    "num_slots_matching",
+]

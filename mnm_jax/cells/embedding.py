@@ -8,19 +8,21 @@ from mnm_jax import _checks
 
 
 class Embedding(nn.Module):
-    """A linear map of the inputs whose output has root mean square 1 at the start of training.
+    """A linear map of the inputs whose output has root mean square `scale` at the start of training, by default 1.
 
     Inputs that move the controller's state too little make its states, and hence its keys, nearly parallel, so that
     every write overwrites the one before; see the take-off table in `experiments/results/`.
 
     Attributes:
       size: width of the embedding.
-      vocabulary_size: if the inputs are symbols, how many there are; weights N(0, 1) then. `None` for dense inputs with
-        entries of about unit scale; weights N(0, 1 / input_size) then.
+      vocabulary_size: if the inputs are symbols, how many there are; weights N(0, scale^2) then. `None` for dense
+        inputs with entries of about unit scale; weights N(0, scale^2 / input_size) then.
+      scale: root mean square of the output at the start.
     """
 
     size: int
     vocabulary_size: int | None = None
+    scale: float = 1.0
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -46,6 +48,6 @@ class Embedding(nn.Module):
         else:
             _checks.check_array("inputs", inputs, (self.vocabulary_size,))
         num_inputs = self.vocabulary_size or inputs.shape[-1]
-        scale = 1.0 if self.vocabulary_size else num_inputs**-0.5
+        scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size))
         return kernel[inputs] if inputs.ndim == 0 else inputs @ kernel

@@ -17,17 +17,19 @@ class LSTM(nn.Module):
       controller_size: width of the LSTM.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+      embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
     """
 
     output_size: int
     controller_size: int
     embedding_size: int | None = None
     vocabulary_size: int | None = None
+    embedding_scale: float = 1.0
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
-        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size)
+        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale)
         self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
         self.output = nn.Dense(self.output_size)
 

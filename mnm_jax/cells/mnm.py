@@ -74,6 +74,7 @@ class MNM(nn.Module):
       num_heads: `H`.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+      embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
       controller: the controller's class, any linen recurrent cell that takes `features`.
       read_combination: `'mean'` over heads, or `'project'`: heads side by side through a linear layer.
       learned_initial_memory: whether `phi_0` is learned; else it stays as it was drawn.
@@ -87,6 +88,7 @@ class MNM(nn.Module):
     num_heads: int = 1
     embedding_size: int | None = None
     vocabulary_size: int | None = None
+    embedding_scale: float = 1.0
     controller: type[nn.RNNCellBase] = nn.OptimizedLSTMCell
     read_combination: str = "mean"
     learned_initial_memory: bool = True
@@ -103,7 +105,7 @@ class MNM(nn.Module):
             output_size=self.output_size, controller_size=self.controller_size, num_heads=self.num_heads
         )
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
-        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size)
+        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale)
         self.controller_cell = self.controller(self.controller_size)
         self.interface = Interface(
             memory=self.memory,

@@ -1,0 +1,41 @@
+"""Configurations of the dictionary experiment: `--config=experiments/configs/dictionary.py:NAME`.
+
+`demo`: 8 pairs of single characters, small models: minutes on a laptop. What `make demo` runs.
+`takeoff`: 4 pairs, 8 seeds' worth of patience: when does learning take off?
+`hard`: 16 pairs of two-character words, models small enough for a CPU.
+`pairs{4,8,16}_length{1,2,4}`: the sweep of the paper, with memory and controller of 100.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from mnm_jax import models, training
+from mnm_jax.tasks.dictionary import Dictionary
+
+SWEEP = {f"pairs{pairs}_length{length}": (pairs, length) for pairs in (4, 8, 16) for length in (1, 2, 4)}
+NAMES = ("demo", "takeoff", "hard", *SWEEP)
+
+
+def get_config(name: str = "demo") -> ml_collections.ConfigDict:
+    """Makes a configuration by name."""
+    if name == "demo":
+        parts = Dictionary(num_pairs=8), models.Settings(32, 32), training.Settings(num_updates=1000)
+    elif name == "takeoff":
+        parts = Dictionary(num_pairs=4), models.Settings(32, 32), training.Settings(num_updates=1500)
+    elif name == "hard":
+        task = Dictionary(num_pairs=16, word_length=2)
+        parts = task, models.Settings(32, 32), training.Settings(num_updates=20_000, evaluate_every=100)
+    elif name in SWEEP:
+        pairs, length = SWEEP[name]
+        task = Dictionary(pairs, word_length=length, source_alphabet_size=32, target_alphabet_size=32)
+        settings = training.Settings(num_updates=50_000, learning_rate=1e-3, evaluate_every=500)
+        parts = task, models.Settings(100, 100), settings
+    else:
+        raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
+
+    config = ml_collections.ConfigDict()
+    for key, part in zip(("task", "model", "training"), parts, strict=True):
+        config[key] = ml_collections.ConfigDict(dataclasses.asdict(part))
+    config.task.num_queries = ml_collections.config_dict.placeholder(int)
+    return config

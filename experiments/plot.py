@@ -1,0 +1,114 @@
+"""Figures and tables of finished or running trainings, from their files alone.
+
+    python -m experiments.plot WORKDIR [WORKDIR...]
+
+writes into each working directory `learning_curves.png`, `takeoff.md`, `takeoff.csv`, `generalization.png` and, for
+each model with a written memory, `similarity_<model>.png`.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import app
+
+from mnm_jax.analysis import curves, similarity, style, takeoff
+from mnm_jax.analysis.runs import LoadError, Run, load_runs
+from mnm_jax.tasks.dictionary import Dictionary
+
+_USAGE = "usage: python -m experiments.plot WORKDIR [WORKDIR...]"
+
+
+def make_figures(workdir: str | Path) -> list[Path]:
+    """Writes every figure and table that the files of a working directory allow, and prints what they do not.
+
+    Args:
+      workdir: the directory that a training command wrote.
+
+    Returns:
+      The files written.
+
+    Raises:
+      LoadError: if the directory does not exist, holds no run, or holds runs of different tasks.
+    """
+    workdir = Path(workdir)
+    runs = load_runs(workdir)
+    task = runs[0].task
+    for run in runs:
+        if run.task != task:
+            raise LoadError(f"{workdir}: {runs[0].model} and {run.model} have different tasks: {task} and {run.task}")
+    title = _describe(task)
+    metrics = ("word_accuracy", "character_accuracy") if task["word_length"] > 1 else ("word_accuracy",)
+    dictionary = Dictionary(**task)
+    paths = [workdir / "learning_curves.png", workdir / "takeoff.md", workdir / "takeoff.csv"]
+    curves.learning_curves(runs, f"Learning curves\n{title}", dictionary.levels(), metrics).savefig(paths[0])
+    rows = [takeoff.summarize(run) for run in runs]
+    paths[1].write_text(takeoff.to_markdown(rows))
+    paths[2].write_text(takeoff.to_csv(rows))
+    return paths + _plot_generalization(workdir, runs, title, dictionary, metrics) + _plot_similarities(workdir, runs)
+
+
+def _plot_generalization(
+    workdir: Path, runs: Sequence[Run], title: str, dictionary: Dictionary, metrics: Sequence[str]
+) -> list[Path]:
+    evaluated = [run for run in runs if len(run.num_pairs)]
+    path = workdir / "generalization.png"
+    skipped = [run for run in runs if not len(run.num_pairs)]
+    if skipped:
+        print(f"{path}: without {_names(skipped)}, for there is no (whole) generalization.jsonl")
+    if not evaluated:
+        return []
+    levels: dict[str, dict[int, Mapping[str, float]]] = {}
+    for num_pairs in sorted({int(number) for run in evaluated for number in run.num_pairs}):
+        for name, level in dataclasses.replace(dictionary, num_pairs=num_pairs, num_queries=None).levels().items():
+            levels.setdefault(name, {})[num_pairs] = level
+    title = f"Accuracy at other numbers of pairs than in training\ntrained on {title}"
+    curves.generalization_curves(evaluated, title, levels, dictionary.num_pairs, metrics).savefig(path)
+    return [path]
+
+
+def _plot_similarities(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    labels = style.styles([run.model for run in runs])
+    paths = []
+    for run in runs:
+        if run.episode is not None:
+            title = f"{labels[run.model].label}: one held-out episode, seed {run.seeds[0]}"
+            paths.append(workdir / f"similarity_{run.directory.name}.png")
+            similarity.figure(run.episode, title).savefig(paths[-1])
+    skipped = [run for run in runs if run.episode is None]
+    if skipped:
+        print(f"{workdir}/similarity_*.png: without {_names(skipped)}, for there is no episode.npz")
+    return paths
+
+
+def _names(runs: Sequence[Run]) -> str:
+    return ", ".join(run.model for run in runs)
+
+
+def _describe(task: Mapping[str, Any]) -> str:
+    length = "single-character" if task["word_length"] == 1 else f"{task['word_length']}-character"
+    queries = "every word queried once" if task["num_queries"] is None else f"{task['num_queries']} queries"
+    alphabets = f"alphabets of {task['source_alphabet_size']} and {task['target_alphabet_size']}"
+    return f"{task['num_pairs']} pairs of {length} words, {alphabets}, {queries}"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Makes the figures of each directory named on the command line; exits with 2 if there is one that has none."""
+    if len(argv) < 2:
+        print(_USAGE, file=sys.stderr)
+        sys.exit(2)
+    for workdir in argv[1:]:
+        try:
+            paths = make_figures(workdir)
+        except LoadError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        for path in paths:
+            print(path)
+        print(f"\n{(Path(workdir) / 'takeoff.md').read_text()}")
+
+
+if __name__ == "__main__":
+    app.run(main)

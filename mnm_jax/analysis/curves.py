@@ -1,0 +1,239 @@
+"""Curves over seeds: accuracy while a model learns, and accuracy beyond what it was trained on.
+
+Axes: `S` seeds, `X` points on the horizontal axis.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.stats
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+
+from mnm_jax.analysis import style
+from mnm_jax.analysis.runs import Run
+
+_CONFIDENCE = 0.95
+_NUM_RESAMPLES = 2000
+_REFERENCE_COLOR = "0.35"
+_REFERENCE_DASHES = (":", "--", "-.")
+_NOTES = {"attention": "every step costs its whole table"}
+_QUANTITIES = {
+    "word_accuracy": "word accuracy\n(fraction of words)",
+    "character_accuracy": "character accuracy\n(fraction of characters)",
+}
+
+
+def mean_and_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean over seeds, and where it might as well have been with other seeds.
+
+    The band goes from the 2.5th to the 97.5th percentile of `mean_s v_{i(s)}` over draws `i` of `S` seeds with
+    replacement (the percentile bootstrap). The draws are the same at every call and every point.
+
+    Args:
+      values: `v`, `[S, X]`.
+
+    Returns:
+      The mean and the lower and upper end of the band, each `[X]`. With a single seed, or where a value is not finite,
+      both ends are the mean.
+
+    Raises:
+      ValueError: if `values` is not of shape `[S, X]` with at least one seed.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 2 or not len(values):
+        raise ValueError(f"argument 'values': wants shape [S, X] with at least one seed, got {values.shape}")
+    mean = values.mean(axis=0)
+    low, high = mean.copy(), mean.copy()
+    is_finite = np.isfinite(values).all(axis=0)
+    if len(values) > 1 and is_finite.any():
+        interval = scipy.stats.bootstrap(
+            (values[:, is_finite],),
+            np.mean,
+            n_resamples=_NUM_RESAMPLES,
+            confidence_level=_CONFIDENCE,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+        low[is_finite], high[is_finite] = interval.low, interval.high
+    return mean, low, high
+
+
+def learning_curves(
+    runs: Sequence[Run],
+    title: str,
+    levels: Mapping[str, Mapping[str, float]],
+    metrics: Sequence[str] = ("word_accuracy",),
+) -> Figure:
+    """Draws how models learn: accuracies on held-out episodes, and the error of the written memory.
+
+    Args:
+      runs: the models.
+      title: the title, but for the number of seeds and the meaning of the band, which are added.
+      levels: reference levels by name, for each its value of every metric.
+      metrics: the accuracies to show, one panel each: `word_accuracy`, `character_accuracy`.
+
+    Returns:
+      The figure. Its last panel, the error before and after the write, is there if any run has such an error.
+    """
+    looks = style.styles([run.model for run in runs])
+    written = [run for run in runs if "eval_error_before" in run.metrics]
+    num_panels = len(metrics) + bool(written)
+    figure = Figure(figsize=(8, 2.7 * num_panels + 1.5), layout="constrained", dpi=150)
+    panels = figure.subplots(num_panels, 1, sharex=True, squeeze=False)[:, 0]
+    for axes, metric in zip(panels, metrics, strict=False):
+        for run in runs:
+            _plot_seeds(axes, run.updates, run.metrics[f"eval_{metric}"], looks[run.model], show_each=True)
+        _label_levels(axes, {name: level[metric] for name, level in levels.items()})
+        axes.set_ylabel(_QUANTITIES[metric])
+        axes.set_ylim(-0.03, 1.03)
+    for run in written:
+        for when, dashes in (("before", "--"), ("after", "-")):
+            _plot_seeds(panels[-1], run.updates, run.metrics[f"eval_error_{when}"], looks[run.model], dashes=dashes)
+    if written:
+        panels[-1].set_yscale("log")
+        panels[-1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panels[-1].set_ylabel("memory's error at the write key\n(mean squared difference)")
+    panels[-1].set_xlabel("training (updates)")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
+    panels[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    for axes in panels:
+        _finish(axes)
+    longest = max(1, *(run.updates[-1] for run in runs))  # 1: a training may have been evaluated only before it began.
+    panels[-1].set_xlim(-0.02 * longest, 1.02 * longest)
+    handles = _handles(runs, looks)
+    if written:
+        handles += [
+            Line2D([], [], color=_REFERENCE_COLOR, linestyle="--", label="error before the write"),
+            Line2D([], [], color=_REFERENCE_COLOR, linestyle="-", label="error after the write"),
+        ]
+    _finish_figure(figure, runs, title, handles)
+    return figure
+
+
+def generalization_curves(
+    runs: Sequence[Run],
+    title: str,
+    levels: Mapping[str, Mapping[int, Mapping[str, float]]],
+    trained_num_pairs: int,
+    metrics: Sequence[str] = ("word_accuracy",),
+) -> Figure:
+    """Draws the accuracy of trained models against the number of pairs in an episode.
+
+    Args:
+      runs: the models; each must have been evaluated in this way.
+      title: the title, but for the number of seeds and the meaning of the band, which are added.
+      levels: reference levels by name, for each number of pairs its value of every metric.
+      trained_num_pairs: the number of pairs in training, marked by a vertical line.
+      metrics: the accuracies to show, one panel each: `word_accuracy`, `character_accuracy`.
+    """
+    looks = style.styles([run.model for run in runs])
+    figure = Figure(figsize=(8, 3.6 * len(metrics) + 1.5), layout="constrained", dpi=150)
+    panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
+    ticks = sorted({int(number) for run in runs for number in run.num_pairs} | {trained_num_pairs})
+    dashes = dict(zip(levels, _REFERENCE_DASHES, strict=False))
+    for axes, metric in zip(panels, metrics, strict=True):
+        for run in runs:
+            _plot_seeds(axes, run.num_pairs, run.generalization[metric], looks[run.model], show_each=True)
+        for name, level in levels.items():
+            numbers = sorted(level)
+            accuracies = [level[number][metric] for number in numbers]
+            axes.plot(numbers, accuracies, color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2)
+        axes.axvline(trained_num_pairs, color="0.6", linewidth=1, zorder=0)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(number) for number in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylabel(_QUANTITIES[metric])
+        axes.set_ylim(-0.03, 1.03)
+        _finish(axes)
+    panels[0].text(
+        trained_num_pairs,
+        1.02,
+        f"trained on {trained_num_pairs}",
+        transform=panels[0].get_xaxis_transform(),
+        size=8.5,
+        ha="center",
+    )
+    panels[-1].set_xlabel("pairs in an episode (number, logarithmic)")
+    handles = _handles(runs, looks)
+    handles += [
+        Line2D([], [], color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, label=name) for name in levels
+    ]
+    _finish_figure(figure, runs, title, handles)
+    return figure
+
+
+def _plot_seeds(
+    axes: Axes, x: np.ndarray, values: np.ndarray, look: style.Style, *, dashes: str = "-", show_each: bool = False
+) -> None:
+    """Draws one quantity of one model, `[S, X]`: the mean over seeds with its band, and perhaps each seed."""
+    mean, low, high = mean_and_band(values)
+    axes.fill_between(x, low, high, color=look.color, alpha=0.18, linewidth=0)
+    if show_each and len(values) > 1:
+        axes.plot(x, values.T, color=look.color, linewidth=0.6, alpha=0.5)
+    axes.plot(
+        x,
+        mean,
+        color=look.color,
+        linestyle=dashes,
+        linewidth=1.8,
+        marker=look.marker,
+        markersize=4,
+        markevery=max(1, len(x) // 10),
+        label=look.label,
+    )
+
+
+def _label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
+    """Draws horizontal lines and names them in the right margin, where there is no data."""
+    margin = axes.get_yaxis_transform()  # Across: in widths of the axes. Up: in accuracy.
+    dashes = dict(zip(levels, _REFERENCE_DASHES, strict=False))
+    height = -np.inf
+    for name, level in sorted(levels.items(), key=lambda item: item[1]):
+        axes.axhline(level, color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, zorder=1)
+        height = max(level, height + 0.08)  # The names of levels that are close must not overlap.
+        axes.text(1.012, height, f"{name} ({level:.2g})", transform=margin, size=8.5, va="center", color="0.2")
+
+
+def _handles(runs: Sequence[Run], looks: Mapping[str, style.Style]) -> list[Artist]:
+    """The legend's entries for the models, and for how seeds are drawn."""
+    same_seeds = len({len(run.seeds) for run in runs}) == 1
+    handles: list[Artist] = []
+    for run in runs:
+        look = looks[run.model]
+        notes = [_NOTES[run.model]] if run.model in _NOTES else []
+        if not same_seeds:
+            notes.append(_count_seeds(runs=[run]))
+        label = f"{look.label} ({', '.join(notes)})" if notes else look.label
+        handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linewidth=1.8, label=label))
+    if max(len(run.seeds) for run in runs) > 1:
+        handles.append(Line2D([], [], color=_REFERENCE_COLOR, linewidth=0.6, alpha=0.7, label="single seed"))
+        handles.append(
+            Patch(color=_REFERENCE_COLOR, alpha=0.25, linewidth=0, label=f"{_CONFIDENCE:.0%} interval of the mean")
+        )
+    return handles
+
+
+def _count_seeds(runs: Sequence[Run]) -> str:
+    numbers = sorted({len(run.seeds) for run in runs})
+    if numbers == [1]:
+        return "1 seed"
+    return f"{' to '.join(str(number) for number in dict.fromkeys((numbers[0], numbers[-1])))} seeds"
+
+
+def _finish(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(x=0.02)
+
+
+def _finish_figure(figure: Figure, runs: Sequence[Run], title: str, handles: Sequence[Artist]) -> None:
+    seeds = _count_seeds(runs)
+    meaning = "" if seeds == "1 seed" else f"; band: {_CONFIDENCE:.0%} bootstrap interval of the mean over seeds"
+    figure.suptitle(f"{title}\n{seeds}{meaning}", size=10.5)
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)

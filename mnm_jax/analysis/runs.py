@@ -1,0 +1,174 @@
+"""Reads the files that training wrote.
+
+A working directory holds one directory for each model, with
+
+- `config.json`: the model's name, the seeds and the whole configuration;
+- `metrics.jsonl`: a line for each evaluation and seed;
+- `timing.jsonl`: the wall-clock seconds of training up to an update;
+- `generalization.jsonl`: a line for each number of pairs and seed, written at the end of training;
+- `episode.npz`: what a written memory did in one held-out episode of the first seed.
+
+All but the first two may be absent, and a training that was killed may have left a line cut off.
+
+Axes: `S` seeds, `E` evaluations, `P` numbers of pairs.
+"""
+
+import dataclasses
+import json
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnm_jax.analysis import style
+
+
+class LoadError(ValueError):
+    """A working directory holds nothing to show, or what it holds does not fit together."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """The training of one model, all its seeds together.
+
+    Attributes:
+      directory: where the files are. Its name may differ from the model's, which may hold any character.
+      model: the name of the model.
+      config: the configuration, nested.
+      seeds: the `S` seeds.
+      updates: `[E]`, the updates at which every seed was evaluated, ascending.
+      metrics: each metric by its name, `[S, E]`; NaN where an evaluation has no such metric.
+      seconds: the wall-clock time of the training so far, all seeds together; `None` if nobody recorded it.
+      num_pairs: `[P]`, the numbers of pairs for which every seed was evaluated at the end, ascending; may be empty.
+      generalization: each metric at these numbers of pairs, `[S, P]`.
+      episode: the arrays of one held-out episode, `[T, ...]`, if the model has a written memory.
+    """
+
+    directory: Path
+    model: str
+    config: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    updates: np.ndarray
+    metrics: Mapping[str, np.ndarray]
+    seconds: float | None
+    num_pairs: np.ndarray
+    generalization: Mapping[str, np.ndarray]
+    episode: Mapping[str, np.ndarray] | None
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        """The configuration of the task."""
+        return self.config["task"]
+
+
+def load_runs(workdir: str | Path) -> list[Run]:
+    """Loads every run in a working directory.
+
+    A line that is not whole JSON, an evaluation that some seed lacks, an unreadable episode and a run without any
+    evaluation are left out with a warning that names the file. Of two lines for the same evaluation and seed the later
+    one counts: a training that went on from a checkpoint may repeat a few.
+
+    Args:
+      workdir: the directory that holds a directory for each model.
+
+    Returns:
+      The runs, the library's own models first, in a fixed order.
+
+    Raises:
+      LoadError: if the directory does not exist, holds no run, or a `config.json` in it is not what training writes.
+    """
+    workdir = Path(workdir)
+    if not workdir.is_dir():
+        raise LoadError(f"no directory {workdir}: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl")
+    directories = [path.parent for path in workdir.glob("*/config.json")]
+    runs = [run for run in map(_load_run, directories) if run is not None]
+    if not runs:
+        raise LoadError(
+            f"no runs in {workdir}: looked for MODEL/config.json beside a MODEL/metrics.jsonl with an evaluation in it"
+        )
+    return sorted(runs, key=lambda run: style.order(run.model))
+
+
+def _load_run(directory: Path) -> Run | None:
+    path = directory / "config.json"
+    try:
+        description = json.loads(path.read_text())
+        model, seeds, config = description["model"], tuple(description["seeds"]), description["config"]
+        config["task"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise LoadError(
+            f"{path}: wants an object with 'model', 'seeds' and 'config' (with 'task'), got {error!r}"
+        ) from None
+    updates, metrics = _tabulate(directory / "metrics.jsonl", "update", seeds)
+    if not len(updates):
+        _warn(f"{directory}: left out, for its metrics.jsonl has no evaluation of every seed")
+        return None
+    timing = _read_lines(directory / "timing.jsonl")
+    num_pairs, generalization = _tabulate(directory / "generalization.jsonl", "num_pairs", seeds)
+    return Run(
+        directory=directory,
+        model=model,
+        config=config,
+        seeds=seeds,
+        updates=updates,
+        metrics=metrics,
+        seconds=timing[-1]["seconds"] if timing else None,
+        num_pairs=num_pairs,
+        generalization=generalization,
+        episode=_load_episode(directory / "episode.npz"),
+    )
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines, none if there is no such file."""
+    if not path.exists():
+        return []
+    lines = []
+    for number, text in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            _warn(f"{path}: ignored line {number}, which is cut off or not JSON")
+    return lines
+
+
+def _tabulate(path: Path, axis: str, seeds: Iterable[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Sorts lines into tables.
+
+    Args:
+      path: a file of JSON lines, each with the fields `axis` and `seed` and numbers beside them.
+      axis: the field that becomes the columns.
+      seeds: the seeds, which become the rows.
+
+    Returns:
+      The `X` values of `axis` that have a line for every seed, `[X]`, and each other field, `[S, X]`.
+    """
+    cells = {(line[axis], line["seed"]): line for line in _read_lines(path)}
+    columns = sorted({column for column, _ in cells})
+    whole = [column for column in columns if all((column, seed) in cells for seed in seeds)]
+    if len(whole) < len(columns):
+        missing = sorted(set(columns) - set(whole))
+        _warn(f"{path}: left out {axis} {', '.join(map(str, missing))}, which not every seed has")
+    rows = [[cells[column, seed] for column in whole] for seed in seeds]
+    names = {name for row in rows for line in row for name in line} - {axis, "seed"}
+    # In JSON, a number that is not finite may be null.
+    tables = {name: np.array([[line.get(name) for line in row] for row in rows], float) for name in sorted(names)}
+    return np.array(whole, int), tables
+
+
+def _load_episode(path: Path) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        _warn(f"{path}: ignored, for it cannot be read ({error})")
+        return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=2)

@@ -1,0 +1,177 @@
+"""A baseline: an LSTM that attends to everything it has written since the start of the episode.
+
+Axes: `S = max_steps` rows of the table, `H` heads.
+
+Source: scaled dot-product attention of Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.2.1, over
+keys and values that a recurrent controller writes.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnm_jax import _checks
+from mnm_jax.cells.embedding import Embedding
+
+
+class AttentionCarry(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+      controller: the carry of the LSTM, `(c, h)`, each `[controller_size]`.
+      keys: `[S, H, key_size]`, the keys written so far, then zeros.
+      values: `[S, H, value_size]`, the values written with them, then zeros.
+      count: `[]`, an int32: how many steps have been written.
+      read: the value read at the step before, `[value_size]`.
+    """
+
+    controller: tuple[jax.Array, jax.Array]
+    keys: jax.Array
+    values: jax.Array
+    count: jax.Array
+    read: jax.Array
+
+
+def attend(keys: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.Array:
+    """Attends to the first `count` rows: a softmax over them of `query_i . key_i / sqrt(key_size)`.
+
+    Args:
+      keys: `[S, H, key_size]`; head `i` sees column `i`.
+      queries: `[H, key_size]`.
+      count: `[]`, at least 1.
+
+    Returns:
+      The weights `[S, H]`. Each column sums to one, and is exactly zero from row `count` on.
+
+    Raises:
+      AssertionError: if keys or queries have another shape or are not floating-point.
+    """
+    num_heads, key_size = queries.shape
+    _checks.check_array("keys", keys, (None, num_heads, key_size))
+    _checks.check_array("queries", queries, (num_heads, key_size))
+    scores = jnp.einsum("shk,hk->sh", keys, queries) * key_size**-0.5
+    is_written = jnp.arange(keys.shape[0]) < count
+    return nn.softmax(jnp.where(is_written[:, None], scores, -jnp.inf), axis=0)
+
+
+class Attention(nn.Module):
+    """An LSTM that writes a key and a value per head at each step and attends to all of them, for one step.
+
+    With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer and tanh on `h_t` give, for each
+    head, a key and a value, which become a row in the head's own column of the table, and a query, which attends to all
+    rows written so far in the episode, this one included; see `attend`. `r_t` is the mean over heads of what they read,
+    and the output `y_t = W_o [h_t ; r_t] + b_o`.
+
+    The table costs its full size at every step, however little of it is written: `max_steps * H * (key_size +
+    value_size)` floats in the state, all of them read. So choose `max_steps` no larger than the longest episode.
+
+    A full table takes nothing more, and overwrites nothing. Where it can be known that an episode is too long,
+    `check_room` refuses it; where it cannot, because the count of a carry that was handed on is traced, the outputs
+    past the end of the table are NaN.
+
+    Example:
+      >>> cell = mnm.cells.Attention(output_size=3, controller_size=16, max_steps=50, key_size=8, value_size=8)
+      >>> variables = cell.init(jax.random.key(0), None, inputs[0])
+      >>> carry, (output, _) = cell.apply(variables, None, inputs[0])
+
+    Attributes:
+      output_size: width of the output.
+      controller_size: width of the LSTM.
+      max_steps: `S`, the number of steps for which the table has room.
+      key_size: width of keys and queries.
+      value_size: width of the values.
+      num_heads: `H`.
+      embedding_size: width of the embedded input; `None` for `controller_size`.
+      vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+      embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
+    """
+
+    output_size: int
+    controller_size: int
+    max_steps: int
+    key_size: int
+    value_size: int
+    num_heads: int = 1
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    embedding_scale: float = 1.0
+
+    def setup(self) -> None:
+        """Makes the parts; linen calls it."""
+        _checks.check_positive(
+            output_size=self.output_size,
+            controller_size=self.controller_size,
+            max_steps=self.max_steps,
+            key_size=self.key_size,
+            value_size=self.value_size,
+            num_heads=self.num_heads,
+        )
+        self.embedding = Embedding(
+            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+        )
+        self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
+        self.interface = nn.Dense(self.num_heads * (2 * self.key_size + self.value_size))
+        self.output = nn.Dense(self.output_size)
+
+    @nn.nowrap
+    def check_room(self, carry: AttentionCarry | None, num_steps: int) -> None:
+        """Checks that the table has room for `num_steps` more steps, as far as that can be known.
+
+        Args:
+          carry: the state to go on from; `None` for the start of an episode. A traced count is taken for zero.
+          num_steps: how many steps are to come.
+
+        Raises:
+          ValueError: if there are more steps than the table has room for.
+        """
+        num_written = 0 if carry is None or isinstance(carry.count, jax.core.Tracer) else int(carry.count)
+        if num_written + num_steps > self.max_steps:
+            raise ValueError(
+                f"max_steps must be at least {num_written + num_steps}, for {num_written} steps already written and "
+                f"{num_steps} to come, got {self.max_steps}"
+            )
+
+    def initial_carry(self) -> AttentionCarry:
+        """The state at the start of an episode: all at zero, nothing written."""
+        # The key only shapes the interface of linen: the LSTM starts at zero.
+        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        return AttentionCarry(
+            controller,
+            keys=jnp.zeros((self.max_steps, self.num_heads, self.key_size), jnp.float32),
+            values=jnp.zeros((self.max_steps, self.num_heads, self.value_size), jnp.float32),
+            count=jnp.zeros((), jnp.int32),
+            read=jnp.zeros(self.value_size, jnp.float32),
+        )
+
+    def __call__(
+        self, carry: AttentionCarry | None, inputs: jax.Array
+    ) -> tuple[AttentionCarry, tuple[jax.Array, tuple[()]]]:
+        """One step.
+
+        Args:
+          carry: the state, or `None` at the start of an episode.
+          inputs: one input; see `Embedding`.
+
+        Returns:
+          `(carry, (output, ()))`, with the output `[output_size]` (NaN if the table was full) and an empty trace.
+        """
+        carry = self.initial_carry() if carry is None else carry
+        embedded = self.embedding(inputs)
+        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+
+        signals = jnp.tanh(self.interface(hidden)).reshape(self.num_heads, -1)
+        key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
+        is_new = (jnp.arange(self.max_steps) == carry.count)[:, None, None]
+        keys = jnp.where(is_new, key, carry.keys)
+        values = jnp.where(is_new, value, carry.values)
+        count = carry.count + 1
+
+        weights = attend(keys, query, count)
+        read = jnp.einsum("sh,shv->hv", weights, values).mean(axis=0)
+        output = self.output(jnp.concatenate([hidden, read]))
+        # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
+        # even where `unroll` masks the step.
+        output = jnp.where(count <= self.max_steps, output, jnp.nan)
+        return AttentionCarry(controller, keys, values, count, read), (output, ())

@@ -1,0 +1,203 @@
+"""A baseline: an LSTM with a look-up table that is written and read by soft attention (SALU).
+
+Axes: `S` slots of the table, `H` heads, `W = key_size + value_size` floats per slot.
+
+Sources: the baseline LSTM+SALU of Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4; writing by
+erase and add and addressing by content of Graves, Wayne and Danihelka, "Neural Turing Machines", 2014
+(arXiv:1410.5401), sections 3.2 and 3.3.1.
+"""
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnm_jax import _checks
+from mnm_jax.cells.embedding import Embedding
+from mnm_jax.memory import Spec
+
+NORM_EPSILON = 1e-6
+
+
+class SALUCarry(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+      controller: the carry of the LSTM, `(c, h)`, each `[controller_size]`.
+      table: `[S, W]`, for each slot its key, then its value.
+      read: the value read at the step before, `[value_size]`.
+    """
+
+    controller: tuple[jax.Array, jax.Array]
+    table: jax.Array
+    read: jax.Array
+
+
+def num_slots_matching(spec: Spec, key_size: int, value_size: int) -> int:
+    """The number of slots with which a table holds as many floats as an MNM's memory, rounded up to whole slots.
+
+    Args:
+      spec: the architecture of the memory to compare with.
+      key_size: width of a slot's key.
+      value_size: width of a slot's value.
+
+    Returns:
+      The smallest `S` with `S * (key_size + value_size) >= spec.num_weights`.
+
+    Raises:
+      ValueError: if a size is below 1.
+    """
+    _checks.check_positive(key_size=key_size, value_size=value_size)
+    return math.ceil(spec.num_weights / (key_size + value_size))
+
+
+def address(slot_keys: jax.Array, keys: jax.Array, strengths: jax.Array) -> jax.Array:
+    """Addresses by content: a softmax over the slots of `strength_i * cosine(key_i, slot key)`.
+
+    Args:
+      slot_keys: `[S, key_size]`.
+      keys: `[H, key_size]`.
+      strengths: `[H]`; the larger, the sharper.
+
+    Returns:
+      The weights `[H, S]`, each row of which sums to one.
+
+    Raises:
+      AssertionError: if an argument has another shape or is not floating-point.
+    """
+    num_heads, key_size = keys.shape
+    _checks.check_array("slot_keys", slot_keys, (None, key_size))
+    _checks.check_array("strengths", strengths, (num_heads,))
+    cosines = _unit(keys) @ _unit(slot_keys).T
+    return nn.softmax(strengths[:, None] * cosines, axis=-1)
+
+
+def write(table: jax.Array, weights: jax.Array, erase: jax.Array, additions: jax.Array) -> jax.Array:
+    """Writes with all heads at once: `M <- M * prod_i (1 - w_i e_i^T) + sum_i w_i a_i^T`.
+
+    All heads erase before any of them adds, so the result does not depend on their order. One head alone writes as in
+    a Neural Turing Machine.
+
+    Args:
+      table: `[S, W]`, the contents before.
+      weights: `[H, S]`, where each head writes.
+      erase: `[H, W]`, between 0 and 1: how much of each float a head erases.
+      additions: `[H, W]`, what each head adds.
+
+    Returns:
+      `[S, W]`, the contents after.
+
+    Raises:
+      AssertionError: if an argument has another shape or is not floating-point.
+    """
+    num_slots, width = table.shape
+    num_heads, _ = weights.shape
+    _checks.check_array("weights", weights, (num_heads, num_slots))
+    _checks.check_array("erase", erase, (num_heads, width))
+    _checks.check_array("additions", additions, (num_heads, width))
+    keep = jnp.prod(1 - weights[:, :, None] * erase[:, None, :], axis=0)
+    return table * keep + weights.T @ additions
+
+
+def _unit(vectors: jax.Array) -> jax.Array:
+    """Brings each row to length 1."""
+    # The epsilon stands inside the root: at a zero vector the gradient of the root would be infinite.
+    return vectors * jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + NORM_EPSILON)
+
+
+class SALU(nn.Module):
+    """An LSTM with a table of slots, written and read by soft attention over the slots' keys, for one step.
+
+    With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer on `h_t` gives, for each head, a
+    write key, a read key and what to add (tanh), what to erase (sigmoid), and a strength for each key (softplus). The
+    write addresses the table `M_{t-1}` by its keys and changes whole slots, keys and values, to `M_t`; see `address`
+    and `write`. The read addresses `M_t` by its keys and averages the values with those weights; `r_t` is the mean of
+    that over heads. The output is `y_t = W_o [h_t ; r_t] + b_o`.
+
+    The table at the start of an episode is learned, from N(0, 1 / W): slots that start equal would always be addressed,
+    and hence written, equally.
+
+    Example:
+      >>> num_slots = mnm.cells.num_slots_matching(spec, key_size=8, value_size=8)
+      >>> cell = mnm.cells.SALU(output_size=3, controller_size=16, num_slots=num_slots, key_size=8, value_size=8)
+      >>> variables = cell.init(jax.random.key(0), None, inputs[0])
+      >>> carry, (output, _) = cell.apply(variables, None, inputs[0])
+
+    Attributes:
+      output_size: width of the output.
+      controller_size: width of the LSTM.
+      num_slots: `S`; for as many floats as an MNM's memory holds, see `num_slots_matching`.
+      key_size: width of a slot's key.
+      value_size: width of a slot's value.
+      num_heads: `H`.
+      embedding_size: width of the embedded input; `None` for `controller_size`.
+      vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+      embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
+    """
+
+    output_size: int
+    controller_size: int
+    num_slots: int
+    key_size: int
+    value_size: int
+    num_heads: int = 1
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    embedding_scale: float = 1.0
+
+    def setup(self) -> None:
+        """Makes the parts; linen calls it."""
+        _checks.check_positive(
+            output_size=self.output_size,
+            controller_size=self.controller_size,
+            num_slots=self.num_slots,
+            key_size=self.key_size,
+            value_size=self.value_size,
+            num_heads=self.num_heads,
+        )
+        width = self.key_size + self.value_size
+        self.embedding = Embedding(
+            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+        )
+        self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
+        self.interface = nn.Dense(self.num_heads * (2 * self.key_size + 2 * width + 2))
+        self.initial_table = self.param("initial_table", nn.initializers.normal(width**-0.5), (self.num_slots, width))
+        self.output = nn.Dense(self.output_size)
+
+    def initial_carry(self) -> SALUCarry:
+        """The state at the start of an episode: controller and read at zero, the learned initial table."""
+        # The key only shapes the interface of linen: the LSTM starts at zero.
+        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        return SALUCarry(controller, self.initial_table, jnp.zeros(self.value_size, jnp.float32))
+
+    def __call__(self, carry: SALUCarry | None, inputs: jax.Array) -> tuple[SALUCarry, tuple[jax.Array, tuple[()]]]:
+        """One step.
+
+        Args:
+          carry: the state, or `None` at the start of an episode.
+          inputs: one input; see `Embedding`.
+
+        Returns:
+          `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
+        """
+        carry = self.initial_carry() if carry is None else carry
+        embedded = self.embedding(inputs)
+        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+
+        width = self.key_size + self.value_size
+        ends = np.cumsum([self.key_size, self.key_size, width, width])
+        signals = self.interface(hidden).reshape(self.num_heads, -1)
+        write_keys, read_keys, additions, erase, strengths = jnp.split(signals, ends, axis=-1)
+        write_strengths, read_strengths = nn.softplus(strengths).T
+
+        write_weights = address(carry.table[:, : self.key_size], jnp.tanh(write_keys), write_strengths)
+        table = write(carry.table, write_weights, nn.sigmoid(erase), jnp.tanh(additions))
+
+        slot_keys, slot_values = jnp.split(table, (self.key_size,), axis=-1)
+        read_weights = address(slot_keys, jnp.tanh(read_keys), read_strengths)
+        read = (read_weights @ slot_values).mean(axis=0)
+        output = self.output(jnp.concatenate([hidden, read]))
+        return SALUCarry(controller, table, read), (output, ())

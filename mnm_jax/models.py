@@ -1,0 +1,132 @@
+"""Models by name: what command lines and configuration files speak of, turned into cells."""
+
+import dataclasses
+import importlib
+
+import flax.linen as nn
+
+from mnm_jax import _checks, cells, writers
+from mnm_jax.memory import Spec
+from mnm_jax.writers import Writer
+
+_WRITERS = {"mnm_p": writers.local, "mnm_g": writers.gradient}
+_BASELINES = ("lstm", "salu", "attention")
+NAMES = (*_WRITERS, *_BASELINES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The sizes and options of a model; each model takes those that it has.
+
+    Attributes:
+      controller_size: width of the LSTM and of the embedding.
+      memory_size: width of keys, values and hidden layers of the memory.
+      num_layers: layers of the memory, `L`.
+      num_heads: `H`.
+      use_bias: whether the layers of the memory have biases.
+      zero_output_layer: see `memory.Spec`.
+      key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
+        `'none'` stands for no normalisation.
+      embedding_scale: see `cells.Embedding`.
+    """
+
+    controller_size: int
+    memory_size: int
+    num_layers: int = 3
+    num_heads: int = 1
+    use_bias: bool = False
+    zero_output_layer: bool = True
+    key_normalization: str = "rms"
+    value_normalization: str = "rms"
+    shared_key_start: bool = True
+    rate_per: str = "step"
+    rate_bias: float = 2.0
+    embedding_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _checks.check_positive(
+            controller_size=self.controller_size,
+            memory_size=self.memory_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+        )
+        _checks.check_choice("key_normalization", self.key_normalization, ("rms", "none"))
+        _checks.check_choice("value_normalization", self.value_normalization, ("rms", "none"))
+        _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
+
+    @property
+    def memory(self) -> Spec:
+        """The architecture of the memory."""
+        hidden_sizes = (self.memory_size,) * (self.num_layers - 1)
+        return Spec(self.memory_size, self.memory_size, hidden_sizes, self.use_bias, self.zero_output_layer)
+
+
+def find_writer(name: str) -> Writer | None:
+    """The writer that a model's name stands for; `None` for a baseline.
+
+    Args:
+      name: one of `NAMES`, or `module:function` for a function of no arguments that makes a `Writer`.
+
+    Raises:
+      ValueError: if there is no such model, module or function, or if it makes something else.
+    """
+    if name in _WRITERS:
+        return _WRITERS[name]()
+    if name in _BASELINES:
+        return None
+    module, separator, function = name.partition(":")
+    if not separator:
+        raise ValueError(f"unknown model {name!r}; choose from {', '.join(NAMES)}, or module:function for a writer")
+    try:
+        writer = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"model {name!r}: cannot make a writer: {error}") from error
+    if not isinstance(writer, Writer):
+        raise ValueError(f"model {name!r}: makes a {type(writer).__name__}, not a Writer")
+    return writer
+
+
+def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: int | None, num_steps: int) -> nn.Module:
+    """Makes the cell that a model's name stands for.
+
+    Args:
+      name: see `find_writer`.
+      settings: its sizes and options.
+      output_size: width of the output.
+      vocabulary_size: number of symbols, if the inputs are symbols.
+      num_steps: the longest episode, for a model that needs room for one.
+
+    Returns:
+      The cell. Its parameters do not depend on `num_steps`.
+
+    Raises:
+      ValueError: if there is no such model.
+    """
+    common = {
+        "output_size": output_size,
+        "controller_size": settings.controller_size,
+        "vocabulary_size": vocabulary_size,
+        "embedding_scale": settings.embedding_scale,
+    }
+    if (writer := find_writer(name)) is not None:
+        return cells.MNM(
+            **common,
+            memory=settings.memory,
+            writer=writer,
+            num_heads=settings.num_heads,
+            key_normalization=_or_none(settings.key_normalization),
+            value_normalization=_or_none(settings.value_normalization),
+            shared_key_start=settings.shared_key_start,
+            rate_per=settings.rate_per,
+            rate_bias=settings.rate_bias,
+        )
+    if name == "lstm":
+        return cells.LSTM(**common)
+    table = {"key_size": settings.memory_size, "value_size": settings.memory_size, "num_heads": settings.num_heads}
+    if name == "salu":
+        return cells.SALU(**common, **table, num_slots=cells.num_slots_matching(settings.memory))
+    return cells.Attention(**common, **table, max_steps=num_steps)
+
+
+def _or_none(option: str) -> str | None:
+    return None if option == "none" else option

@@ -1,0 +1,1 @@
+"""Tasks: pure functions from a random key to an episode, with their losses and metrics."""

@@ -1,0 +1,240 @@
+"""The dictionary task: learn a fresh dictionary by reading it once, then translate words from it.
+
+An episode of two pairs of two-character words, with all words queried:
+
+    read    a b : X Y ; c d : Z X ; c d ? ? a b ? ?
+    answer                              Z X     X Y
+
+Source characters are lower-case letters and target characters upper-case ones (numbers beyond 26); every dictionary is
+drawn anew, so that nothing but what was read in the episode helps.
+
+Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4.1.
+"""
+
+import dataclasses
+import string
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnm_jax import _checks, objectives
+
+_MARKS = (":", ";", "?")
+
+
+class Example(NamedTuple):
+    """One episode of `T` steps.
+
+    Attributes:
+      inputs: `[T]`, the symbol read at each step.
+      targets: `[T]`, the target character that is due at each step; 0 where none is.
+      mask: `[T]`, true where an answer is due.
+    """
+
+    inputs: jax.Array
+    targets: jax.Array
+    mask: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Dictionary:
+    """The task.
+
+    Symbols are numbered: source characters, then target characters, then the marks `:`, `;` and `?`.
+
+    Attributes:
+      num_pairs: how many pairs a dictionary has. Its source words are distinct, its target words need not be.
+      num_queries: how many different words are asked for, in random order; `None` for all.
+      word_length: characters of every word.
+      source_alphabet_size: how many source characters there are.
+      target_alphabet_size: how many target characters there are.
+    """
+
+    num_pairs: int
+    num_queries: int | None = None
+    word_length: int = 1
+    source_alphabet_size: int = 10
+    target_alphabet_size: int = 10
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        if self.num_queries is None:
+            del sizes["num_queries"]
+        _checks.check_positive(**sizes)
+        for name in ("source_alphabet_size", "target_alphabet_size"):
+            if sizes[name] ** self.word_length >= 2**31:
+                raise ValueError(f"{name}={sizes[name]} and word_length={self.word_length} give 2**31 words or more")
+        if self.num_pairs > self.max_num_pairs:
+            raise ValueError(
+                f"num_pairs={self.num_pairs} distinct source words cannot be made: source_alphabet_size="
+                f"{self.source_alphabet_size} and word_length={self.word_length} allow at most {self.max_num_pairs}"
+            )
+        if self.num_queries is not None and self.num_queries > self.num_pairs:
+            raise ValueError(f"num_queries={self.num_queries} is more than num_pairs={self.num_pairs}")
+
+    @property
+    def max_num_pairs(self) -> int:
+        """How many distinct source words there are."""
+        return self.source_alphabet_size**self.word_length
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many symbols may be read."""
+        return self.source_alphabet_size + self.target_alphabet_size + len(_MARKS)
+
+    @property
+    def output_size(self) -> int:
+        """How many classes an answer has: the target characters."""
+        return self.target_alphabet_size
+
+    @property
+    def num_steps(self) -> int:
+        """The length of an episode, `T`."""
+        return self.num_pairs * (2 * self.word_length + 2) + self._num_asked * 2 * self.word_length
+
+    @property
+    def _num_asked(self) -> int:
+        return self.num_pairs if self.num_queries is None else self.num_queries
+
+    def sample(self, rng: jax.Array) -> Example:
+        """Draws an episode.
+
+        Args:
+          rng: a random key; the same key gives the same episode.
+
+        Returns:
+          An `Example` of `num_steps` steps.
+        """
+        rng_sources, rng_targets, rng_queries = jax.random.split(rng, 3)
+        sources = _distinct_numbers(rng_sources, self.num_pairs, self.max_num_pairs)
+        sources = _digits(sources, self.source_alphabet_size, self.word_length)
+        targets = jax.random.randint(rng_targets, (self.num_pairs, self.word_length), 0, self.target_alphabet_size)
+        asked = jax.random.permutation(rng_queries, self.num_pairs)[: self._num_asked]
+
+        first_mark = self.source_alphabet_size + self.target_alphabet_size
+        colon, semicolon, question = (
+            jnp.full((self.num_pairs, 1), first_mark + i, jnp.int32) for i in range(len(_MARKS))
+        )
+        pairs = jnp.concatenate([sources, colon, self.source_alphabet_size + targets, semicolon], axis=1)
+        questions = jnp.broadcast_to(question, (self.num_pairs, self.word_length))
+        queries = jnp.concatenate([sources, questions], axis=1)[asked]
+        answers = jnp.concatenate([jnp.zeros_like(targets), targets], axis=1)[asked]
+        is_due = jnp.broadcast_to(jnp.arange(2 * self.word_length) >= self.word_length, answers.shape)
+        return Example(
+            inputs=jnp.concatenate([pairs.reshape(-1), queries.reshape(-1)]),
+            targets=jnp.concatenate([jnp.zeros(pairs.size, jnp.int32), answers.reshape(-1)]),
+            mask=jnp.concatenate([jnp.zeros(pairs.size, bool), is_due.reshape(-1)]),
+        )
+
+    def loss(self, logits: jax.Array, example: Example) -> jax.Array:
+        """The mean cross-entropy of the due characters, in nats. `logits`: `[T, output_size]`."""
+        return objectives.cross_entropy(logits, example.targets, example.mask)
+
+    def metrics(self, logits: jax.Array, example: Example) -> dict[str, jax.Array]:
+        """How much of an episode was answered rightly.
+
+        Args:
+          logits: `[T, output_size]`.
+          example: the episode.
+
+        Returns:
+          `character_accuracy`, and `word_accuracy`, where a word counts only if all its characters are right.
+        """
+        is_right = jnp.argmax(logits, axis=-1) == example.targets
+        # The queries stand at the end, each with its answer in its second half.
+        words = is_right[-self._num_asked * 2 * self.word_length :].reshape(self._num_asked, 2, self.word_length)[:, 1]
+        return {
+            "character_accuracy": objectives.masked_mean(is_right.astype(logits.dtype), example.mask),
+            "word_accuracy": jnp.mean(jnp.all(words, axis=1), dtype=logits.dtype),
+        }
+
+    def levels(self) -> dict[str, dict[str, float]]:
+        """What one gets without memory, and without knowing which word belongs to which, for each metric.
+
+        Returns:
+          `chance`: a guess. `words but not pairing`: the best answer of one who remembers all the target words but not
+          what they translate: the most frequent word (or the most frequent character at each position) of the episode.
+        """
+        num_words = self.target_alphabet_size**self.word_length
+        return {
+            "chance": {"character_accuracy": 1 / self.target_alphabet_size, "word_accuracy": 1 / num_words},
+            "words but not pairing": {
+                "character_accuracy": _expected_mode_share(self.num_pairs, self.target_alphabet_size),
+                "word_accuracy": _expected_mode_share(self.num_pairs, num_words),
+            },
+        }
+
+    def symbols(self, example: Example) -> list[str]:
+        """The symbols of an episode as text, one for each step."""
+        names = _names(string.ascii_lowercase, self.source_alphabet_size)
+        names += _names(string.ascii_uppercase, self.target_alphabet_size)
+        names += _MARKS
+        return [names[symbol] for symbol in np.asarray(example.inputs)]
+
+    def describe(self, example: Example) -> str:
+        """Prints an episode readably: the pairs, then each query with its answer."""
+        names = self.symbols(example)
+        targets = _names(string.ascii_uppercase, self.target_alphabet_size)
+        due = [targets[target] for target in np.asarray(example.targets)]
+        length, lines = self.word_length, []
+        for start in range(0, self.num_pairs * (2 * length + 2), 2 * length + 2):
+            lines.append(_word(names[start : start + length]) + " : " + _word(names[start + length + 1 :][:length]))
+        for start in range(self.num_pairs * (2 * length + 2), self.num_steps, 2 * length):
+            lines.append(_word(names[start : start + length]) + " ? " + _word(due[start + length :][:length]))
+        return "\n".join(lines)
+
+
+def _names(letters: str, size: int) -> list[str]:
+    """Letters, then numbered letters where the alphabet is longer than the Latin one."""
+    return [letters[i % 26] + (str(i // 26) if i >= 26 else "") for i in range(size)]
+
+
+def _word(characters: list[str]) -> str:
+    return "".join(characters)
+
+
+def _digits(numbers: jax.Array, base: int, length: int) -> jax.Array:
+    """The digits of numbers below `base**length`, highest first: `[n] -> [n, length]`."""
+    return numbers[:, None] // base ** jnp.arange(length - 1, -1, -1) % base
+
+
+def _distinct_numbers(rng: jax.Array, count: int, limit: int) -> jax.Array:
+    """Draws `count` distinct numbers below `limit` in random order, in O(count^2) whatever `limit` is.
+
+    Robert Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987): for each top in turn draw
+    a number up to and including the top, and take the top itself if that number was drawn before.
+    """
+    rng_numbers, rng_order = jax.random.split(rng)
+    tops = jnp.arange(limit - count, limit, dtype=jnp.int32)
+    draws = jax.random.randint(rng_numbers, (count,), 0, tops + 1)
+
+    def draw(i: jax.Array, chosen: jax.Array) -> jax.Array:
+        is_taken = jnp.any(jnp.where(jnp.arange(count) < i, chosen == draws[i], False))
+        return chosen.at[i].set(jnp.where(is_taken, tops[i], draws[i]))
+
+    chosen = jax.lax.fori_loop(0, count, draw, jnp.zeros(count, jnp.int32))
+    return jax.random.permutation(rng_order, chosen)
+
+
+def _expected_mode_share(num_draws: int, num_kinds: int) -> float:
+    """The expected share of the most frequent kind among `num_draws` uniform draws from `num_kinds` kinds.
+
+    P(no kind more than m times) is `n! / k^n` times the coefficient of x^n in `(sum_{i <= m} x^i / i!)^k`, and the mean
+    is the sum of the complements.
+    """
+    log_factorial = np.cumsum(np.log(np.maximum(np.arange(num_draws + 1), 1)))
+    mean = 0.0
+    for most in range(num_draws):
+        # Scaled by k, so that the coefficients stay small: sum_{i <= m} (x / k)^i / i!, to the power of k.
+        exponents = np.arange(num_draws + 1)
+        series = np.where(exponents <= most, np.exp(-exponents * np.log(num_kinds) - log_factorial), 0.0)
+        power, result = num_kinds, np.eye(1, num_draws + 1)[0]
+        while power:
+            if power & 1:
+                result = np.convolve(result, series)[: num_draws + 1]
+            series = np.convolve(series, series)[: num_draws + 1]
+            power >>= 1
+        mean += 1.0 - min(1.0, result[num_draws] * np.exp(log_factorial[num_draws]))
+    return mean / num_draws

@@ -1,0 +1,169 @@
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+
+from mnm_jax.analysis import curves, style
+from mnm_jax.analysis.runs import load_runs
+
+LEVELS = {
+    "chance": {"word_accuracy": 0.1, "character_accuracy": 0.3},
+    "words": {"word_accuracy": 0.12, "character_accuracy": 0.5},
+}
+
+
+@pytest.fixture
+def runs(write_run, tmp_path):
+    write_run("mnm_p", [[0.1, 0.5, 0.9], [0.1, 0.7, 1.0], [0.2, 0.6, 0.9]], errors=True)
+    write_run("attention", [[0.1, 0.3]] * 3)
+    return load_runs(tmp_path)
+
+
+def lines(axes, model):
+    """The lines of one model: the mean, and the seeds."""
+    own = [line for line in axes.get_lines() if line.get_color() == style.KNOWN[model].color]
+    mean = [line for line in own if line.get_linewidth() > 1]
+    return mean, [line for line in own if line.get_linewidth() < 1]
+
+
+def legend_labels(figure):
+    (legend,) = figure.legends
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_band_is_the_percentile_bootstrap():
+    values = np.random.default_rng(1).normal(size=(5, 4))
+    mean, low, high = curves.mean_and_band(values)
+    np.testing.assert_allclose(mean, values.mean(axis=0))
+    rng = np.random.default_rng(2)
+    draws = np.stack([values[rng.integers(0, 5, 5)].mean(axis=0) for _ in range(10_000)])
+    np.testing.assert_allclose([low, high], np.percentile(draws, [2.5, 97.5], axis=0), atol=0.08)
+    assert (low < mean).all()
+    assert (mean < high).all()
+    np.testing.assert_array_equal(curves.mean_and_band(values), (mean, low, high))
+
+
+@pytest.mark.parametrize("values", [np.ones((1, 3)) * 0.3, np.ones((3, 2)) * 0.7, np.full((3, 2), np.nan)])
+def test_band_without_spread_is_the_value(values):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        band = curves.mean_and_band(values)
+    np.testing.assert_allclose(band, [values[0]] * 3, rtol=1e-12)
+
+
+def test_band_leaves_points_that_are_not_finite_alone():
+    values = np.array([[0.0, np.nan, np.inf], [1.0, 0.5, 1.0]])
+    mean, low, high = curves.mean_and_band(values)
+    np.testing.assert_array_equal(mean, [0.5, np.nan, np.inf])
+    np.testing.assert_array_equal(low, [0.0, np.nan, np.inf])
+    np.testing.assert_array_equal(high, [1.0, np.nan, np.inf])
+
+
+def test_band_wants_seeds():
+    with pytest.raises(ValueError, match=r"wants shape \[S, X\] with at least one seed, got \(0, 3\)"):
+        curves.mean_and_band(np.zeros((0, 3)))
+
+
+def test_learning_curves_show_means_and_seeds(runs):
+    figure = curves.learning_curves(runs, "a task", LEVELS)
+    accuracy, error = figure.axes
+    (mean,), seeds = lines(accuracy, "mnm_p")
+    np.testing.assert_array_equal(mean.get_xdata(), [0, 50, 100])
+    np.testing.assert_allclose(mean.get_ydata(), [0.4 / 3, 0.6, 2.8 / 3])
+    np.testing.assert_array_equal([seed.get_ydata() for seed in seeds], runs[0].metrics["eval_word_accuracy"])
+    # A model that trained for fewer updates ends there.
+    (mean,), _ = lines(accuracy, "attention")
+    np.testing.assert_array_equal(mean.get_xdata(), [0, 50])
+    before, after = lines(error, "mnm_p")[0]
+    assert (before.get_linestyle(), after.get_linestyle()) == ("--", "-")
+    np.testing.assert_allclose(before.get_ydata(), [1, 1, 1])
+    np.testing.assert_allclose(after.get_ydata(), [1.1, 1.1, 1.1])
+    assert lines(error, "attention")[0] == []
+
+
+def test_learning_curves_say_what_they_show(runs):
+    figure = curves.learning_curves(runs, "a task", LEVELS)
+    accuracy, error = figure.axes
+    assert figure.get_suptitle() == "a task\n3 seeds; band: 95% bootstrap interval of the mean over seeds"
+    assert accuracy.get_ylabel() == "word accuracy\n(fraction of words)"
+    assert error.get_ylabel() == "memory's error at the write key\n(mean squared difference)"
+    assert error.get_xlabel() == "training (updates)"
+    assert (accuracy.get_yscale(), error.get_yscale()) == ("linear", "log")
+    assert legend_labels(figure) == [
+        "MNM-p",
+        "Attention (every step costs its whole table)",
+        "single seed",
+        "95% interval of the mean",
+        "error before the write",
+        "error after the write",
+    ]
+
+
+def test_legend_is_outside_of_the_data(runs):
+    figure = curves.learning_curves(runs, "a task", LEVELS)
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert all(not legend.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_levels_are_marked_and_named_without_overlap(runs):
+    figure = curves.learning_curves(runs, "a task", LEVELS)
+    accuracy = figure.axes[0]
+    heights = {tuple(line.get_ydata()) for line in accuracy.get_lines() if line.get_color() == "0.35"}
+    assert heights == {(0.1, 0.1), (0.12, 0.12)}
+    assert [text.get_text() for text in accuracy.texts] == ["chance (0.1)", "words (0.12)"]
+    figure.draw_without_rendering()
+    chance, words = (text.get_window_extent() for text in accuracy.texts)
+    assert not chance.overlaps(words)
+    assert not chance.overlaps(accuracy.get_window_extent())
+
+
+def test_characters_have_a_panel_of_their_own(runs):
+    figure = curves.learning_curves(runs[1:], "a task", LEVELS, ("word_accuracy", "character_accuracy"))
+    _, characters = figure.axes  # And none for the error, which attention does not have.
+    assert characters.get_ylabel() == "character accuracy\n(fraction of characters)"
+    np.testing.assert_allclose(lines(characters, "attention")[0][0].get_ydata(), np.sqrt([0.1, 0.3]))
+    assert characters.texts[0].get_text() == "chance (0.3)"
+    assert "error before the write" not in legend_labels(figure)
+
+
+def test_a_single_seed_has_no_band(runs):
+    alone = dataclasses.replace(
+        runs[0], seeds=(0,), metrics={name: table[:1] for name, table in runs[0].metrics.items()}
+    )
+    figure = curves.learning_curves([alone], "a task", LEVELS)
+    assert figure.get_suptitle() == "a task\n1 seed"
+    assert legend_labels(figure) == ["MNM-p", "error before the write", "error after the write"]
+    mixed = curves.learning_curves([alone, runs[1]], "a task", LEVELS)
+    assert mixed.get_suptitle().startswith("a task\n1 to 3 seeds; band")
+    assert legend_labels(mixed)[:2] == ["MNM-p (1 seed)", "Attention (every step costs its whole table, 3 seeds)"]
+
+
+def test_generalization(runs):
+    levels = {"chance": {n: {"word_accuracy": 0.1} for n in (2, 4)}, "words": {2: {"word_accuracy": 0.6}}}
+    figure = curves.generalization_curves(runs, "a task", levels, 8)
+    (axes,) = figure.axes
+    (mean,), seeds = lines(axes, "mnm_p")
+    np.testing.assert_array_equal(mean.get_xdata(), [2, 4])
+    np.testing.assert_allclose(mean.get_ydata(), [0.51, 0.26])
+    assert len(seeds) == 3
+    assert axes.get_xscale() == "log"
+    assert axes.xaxis.get_transform().base == 2
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4", "8"]
+    np.testing.assert_array_equal(axes.get_xticks(), [2, 4, 8])
+    assert [8, 8] in [list(line.get_xdata()) for line in axes.get_lines()]
+    assert [text.get_text() for text in axes.texts] == ["trained on 8"]
+    chance, words = (line for line in axes.get_lines() if line.get_color() == "0.35")
+    np.testing.assert_array_equal(chance.get_xydata(), [[2, 0.1], [4, 0.1]])
+    np.testing.assert_array_equal(words.get_xydata(), [[2, 0.6]])
+    assert words.get_linestyle() == "--"
+    assert axes.get_xlabel() == "pairs in an episode (number, logarithmic)"
+    assert legend_labels(figure)[-2:] == ["chance", "words"]
+
+
+def test_colors_agree_across_figures_and_differ_between_models():
+    models = [*style.KNOWN, "mine", "yours"]
+    looks = style.styles(models)
+    assert len({look.color for look in looks.values()}) == len({look.marker for look in looks.values()}) == len(models)
+    assert style.styles(["lstm", "yours", "mine"]) == {name: looks[name] for name in ("lstm", "mine", "yours")}

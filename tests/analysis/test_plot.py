@@ -1,0 +1,83 @@
+import pytest
+
+from experiments import plot
+from mnm_jax.analysis.runs import LoadError
+
+
+def test_makes_every_figure(write_run, tmp_path, capsys):
+    write_run("mnm_p", [[0.1, 0.9], [0.1, 0.8]], errors=True, episode=True, word_length=2)
+    write_run("lstm", [[0.1, 0.2]], num_pairs=(), word_length=2)
+    paths = plot.make_figures(tmp_path)
+    names = ["learning_curves.png", "takeoff.md", "takeoff.csv", "generalization.png", "similarity_mnm_p.png"]
+    assert paths == [tmp_path / name for name in names]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths if path.suffix == ".png")
+    assert "| MNM-p |" in (tmp_path / "takeoff.md").read_text()
+    assert (tmp_path / "takeoff.csv").read_text().startswith("model,num_seeds,median,")
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/generalization.png: without lstm, for there is no (whole) generalization.jsonl",
+        f"{tmp_path}/similarity_*.png: without lstm, for there is no episode.npz",
+    ]
+
+
+def test_same_files_same_bytes(write_run, tmp_path):
+    write_run("mnm_p", [[0.1, 0.9], [0.1, 0.8]], errors=True, num_pairs=())
+    first = [path.read_bytes() for path in plot.make_figures(tmp_path)]
+    assert first == [path.read_bytes() for path in plot.make_figures(tmp_path)]
+
+
+def test_what_the_task_says_reaches_the_figures(write_run, tmp_path, monkeypatch):
+    calls = {}
+
+    def record(name):
+        original = getattr(plot.curves, name)
+
+        def call(*args):
+            calls[name] = args
+            return original(*args)
+
+        monkeypatch.setattr(plot.curves, name, call)
+
+    record("learning_curves")
+    record("generalization_curves")
+    write_run("lstm", [[0.1, 0.9]], num_pairs=(1, 2), num_queries=3)
+    plot.make_figures(tmp_path)
+    _, title, levels, metrics = calls["learning_curves"]
+    task = "4 pairs of single-character words, alphabets of 10 and 10, 3 queries"
+    assert title == f"Learning curves\n{task}"
+    assert levels["chance"]["word_accuracy"] == pytest.approx(0.1)
+    assert metrics == ("word_accuracy",)
+    _, title, levels, trained_num_pairs, _ = calls["generalization_curves"]
+    assert title == f"Accuracy at other numbers of pairs than in training\ntrained on {task}"
+    # Who remembers the words of one pair is right; of two, half of the time but for the chance of equal words.
+    words = {num_pairs: level["word_accuracy"] for num_pairs, level in levels["words but not pairing"].items()}
+    assert words == pytest.approx({1: 1.0, 2: 0.55})
+    assert trained_num_pairs == 4
+
+
+def test_runs_of_different_tasks_are_an_error(write_run, tmp_path):
+    write_run("mnm_p", [[0.1]])
+    write_run("lstm", [[0.1]], num_pairs=(), word_length=2)
+    with pytest.raises(LoadError, match="mnm_p and lstm have different tasks"):
+        plot.make_figures(tmp_path)
+
+
+def test_program_prints_paths_and_table(write_run, tmp_path, capsys):
+    write_run("lstm", [[0.1, 0.9]], num_pairs=())
+    plot.main(["plot", str(tmp_path)])
+    output = capsys.readouterr().out
+    assert f"\n{tmp_path}/learning_curves.png\n" in output
+    assert output.endswith((tmp_path / "takeoff.md").read_text() + "\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage: python -m experiments.plot WORKDIR [WORKDIR...]\n"),
+        (["nowhere"], "error: no directory nowhere: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl\n"),
+    ],
+)
+def test_program_without_runs_exits_with_2(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        plot.main(["plot", *arguments])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == message

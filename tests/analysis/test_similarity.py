@@ -1,0 +1,87 @@
+import io
+
+import numpy as np
+import pytest
+
+from mnm_jax.analysis import similarity
+
+
+@pytest.mark.parametrize("include_same_step", [True, False])
+def test_agrees_with_a_loop(include_same_step):
+    rng = np.random.default_rng(0)
+    rows, columns = rng.normal(size=(2, 5, 3, 4))
+    result = similarity.cosine_similarity(rows, columns, include_same_step=include_same_step)
+    for t in range(5):
+        for u in range(5):
+            is_earlier = u <= t if include_same_step else u < t
+            assert np.ma.is_masked(result[t, u]) != is_earlier
+            if is_earlier:
+                norms = [np.sqrt(sum(a**2 for a in rows[t, h]) * sum(b**2 for b in columns[u, h])) for h in range(3)]
+                heads = [sum(rows[t, h] * columns[u, h]) / norms[h] for h in range(3)]
+                assert result[t, u] == pytest.approx(sum(heads) / 3, abs=1e-12)
+
+
+def test_parallel_opposite_and_zero_vectors():
+    keys = np.array([[1.0, 2.0], [-3.0, -6.0], [0.0, 0.0], [2.0, 4.0]])[:, None]
+    result = similarity.cosine_similarity(keys, keys, include_same_step=True)
+    np.testing.assert_allclose(result[3], [1, -1, 0, 1])
+    assert np.abs(result).max() <= 1
+
+
+def test_wrong_shapes_are_an_error():
+    with pytest.raises(ValueError, match=r"want one shape \[T, H, K\], got \(2, 1, 3\) and \(2, 1, 4\)"):
+        similarity.cosine_similarity(np.zeros((2, 1, 3)), np.zeros((2, 1, 4)), include_same_step=True)
+
+
+def test_figure_has_four_titled_panels(episode):
+    figure = similarity.figure(episode, "MNM-p: an episode")
+    *panels, bar = figure.axes
+    assert [panel.get_title() for panel in panels] == [
+        "Read key against earlier write keys",
+        "Read value against earlier write values",
+        "Write key against earlier write keys",
+        "Write value against earlier write values",
+    ]
+    pairs = (("read_keys", "write_keys"), ("read_values", "write_values"))
+    pairs += (("write_keys", "write_keys"), ("write_values", "write_values"))
+    for panel, (rows, columns) in zip(panels, pairs, strict=True):
+        (image,) = panel.images
+        wanted = similarity.cosine_similarity(episode[rows], episode[columns], include_same_step=rows != columns)
+        np.testing.assert_array_equal(image.get_array().filled(9), wanted.filled(9))
+        assert image.get_clim() == (-1, 1)
+        for axis in (panel.xaxis, panel.yaxis):
+            assert [label.get_text() for label in axis.get_ticklabels()] == list("a:$;a?")
+        assert panel.get_xlabel() == f"{columns[:-1].replace('_', ' ')} of the earlier step (symbol read)"
+        assert panel.get_ylabel() == f"{rows[:-1].replace('_', ' ')} of the step (symbol read)"
+    assert bar.get_ylabel() == "cosine similarity"
+    assert figure.get_suptitle().startswith("MNM-p: an episode\n")
+    assert figure.get_suptitle().endswith("mean over 2 heads")
+
+
+def test_dollar_signs_are_drawn_as_they_are(episode):
+    # As mathematics this would be an error at drawing time.
+    episode["labels"] = np.array(["$\\x$"] * 6)
+    similarity.figure(episode, "title").savefig(io.BytesIO(), dpi=20)
+
+
+def test_labels_stay_legible_and_visible():
+    steps = 40
+    arrays = {name: np.ones((steps, 1, 2)) for name in similarity.FIELDS[1:]}
+    short = similarity.figure({"labels": np.array(["a"] * 20)} | {k: v[:20] for k, v in arrays.items()}, "")
+    long = similarity.figure({"labels": np.array([" ", *["b12"] * (steps - 1)])} | arrays, "")
+    assert long.get_figwidth() > short.get_figwidth()
+    assert "heads" not in long.get_suptitle()
+    long.draw_without_rendering()
+    panel = long.axes[0]
+    first, second = panel.get_xticklabels()[:2]
+    assert first.get_text() == "\N{OPEN BOX}"
+    assert second.get_rotation() == 90
+    # Labels along an axis do not overlap: each is thinner than the step to the next.
+    step = panel.transData.transform([1, 0])[0] - panel.transData.transform([0, 0])[0]
+    assert second.get_window_extent().width < step
+
+
+def test_a_missing_array_is_an_error(episode):
+    del episode["read_keys"]
+    with pytest.raises(ValueError, match="read_keys missing"):
+        similarity.figure(episode, "title")

@@ -1,0 +1,239 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mnm_jax as mnm
+from mnm_jax.cells import attention
+
+T, INPUT_SIZE, OUTPUT_SIZE, CONTROLLER_SIZE = 6, 3, 2, 4
+S, KEY_SIZE, VALUE_SIZE, H = 9, 3, 2, 2
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+@pytest.fixture(scope="module")
+def cell():
+    return mnm.cells.Attention(OUTPUT_SIZE, CONTROLLER_SIZE, S, KEY_SIZE, VALUE_SIZE, num_heads=H)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return normal(0, T, INPUT_SIZE)
+
+
+@pytest.fixture(scope="module")
+def variables(cell, inputs):
+    return jax.jit(cell.init)(jax.random.key(1), None, inputs[0])
+
+
+@pytest.fixture(scope="module")
+def unroll(cell):
+    return jax.jit(functools.partial(mnm.unroll, cell))
+
+
+@pytest.fixture(scope="module")
+def whole(unroll, variables, inputs):
+    return unroll(variables, inputs)
+
+
+@pytest.fixture(scope="module")
+def halves(cell, unroll, variables, inputs):
+    """The two halves of the episode, the second going on from the carry of the first."""
+    first = unroll(variables, inputs[: T // 2], cell.apply(variables, method="initial_carry"))
+    return first, unroll(variables, inputs[T // 2 :], first.carry)
+
+
+@pytest.fixture(scope="module")
+def steps(cell, variables, inputs):
+    """The carry and the output after each step, one by one."""
+    step = jax.jit(cell.apply)
+    carry, results = cell.apply(variables, method="initial_carry"), []
+    for x in inputs:
+        carry, (output, _) = step(variables, carry, x)
+        results.append((carry, output))
+    return results
+
+
+@pytest.fixture(scope="module")
+def gradients(cell, variables, inputs):
+    """For the chunked and the plain unroll: the gradients by variables and inputs, and the outputs."""
+
+    def loss(variables, inputs, reversible):
+        outputs = mnm.unroll(cell, variables, inputs, reversible=reversible).outputs
+        return jnp.sum(jnp.sin(outputs)), outputs
+
+    gradient = jax.jit(jax.grad(loss, (0, 1), has_aux=True), static_argnums=2)
+    return {reversible: gradient(variables, inputs, reversible) for reversible in (True, False)}
+
+
+@pytest.fixture(scope="module")
+def almost_full(whole):
+    """A carry with room for one more step."""
+    keys, values = normal(6, S, H, KEY_SIZE), normal(7, S, H, VALUE_SIZE)
+    return whole.carry._replace(keys=keys, values=values, count=jnp.array(S - 1))
+
+
+def assert_close(actual, desired, rtol=1e-5, atol=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), actual, desired)
+
+
+def test_weights_equal_loop_and_are_zero_at_unwritten_rows():
+    keys, queries, count = normal(0, S, H, KEY_SIZE), normal(1, H, KEY_SIZE), 4
+    weights = np.asarray(attention.attend(keys, queries, count))
+    for i in range(H):
+        exponentials = [np.exp(np.dot(keys[s, i], queries[i]) / np.sqrt(KEY_SIZE)) for s in range(count)]
+        np.testing.assert_allclose(weights[:count, i], exponentials / sum(exponentials), rtol=1e-5)
+    np.testing.assert_array_equal(weights[count:], 0)
+
+
+def test_first_row_alone_gets_all_weight():
+    weights = attention.attend(normal(0, S, H, KEY_SIZE), normal(1, H, KEY_SIZE), 1)
+    np.testing.assert_array_equal(weights, np.eye(S)[:, :1] * np.ones(H))
+
+
+def test_steps_equal_numpy_loop_over_written_keys(variables, steps):
+    params = jax.tree.map(np.asarray, variables["params"])
+    keys, values = [], []
+    for t, (carry, output) in enumerate(steps):
+        hidden = np.asarray(carry.controller[1])
+        signals = np.tanh(hidden @ params["interface"]["kernel"] + params["interface"]["bias"]).reshape(H, -1)
+        key, query, value = np.split(signals, (KEY_SIZE, 2 * KEY_SIZE), axis=1)
+        keys.append(key)
+        values.append(value)
+        reads = []
+        for i in range(H):
+            exponentials = [np.exp(np.dot(k[i], query[i]) / np.sqrt(KEY_SIZE)) for k in keys]
+            reads.append(sum(e * v[i] for e, v in zip(exponentials, values, strict=True)) / sum(exponentials))
+        read = np.mean(reads, axis=0)
+
+        np.testing.assert_allclose(carry.keys[: t + 1], keys, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(carry.values[: t + 1], values, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(carry.keys[t + 1 :], 0)
+        np.testing.assert_array_equal(carry.values[t + 1 :], 0)
+        assert carry.count == t + 1
+        np.testing.assert_allclose(carry.read, read, rtol=1e-4, atol=1e-6)
+        expected = np.concatenate([hidden, read]) @ params["output"]["kernel"] + params["output"]["bias"]
+        np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_first_step_reads_what_it_wrote(steps):
+    carry, _ = steps[0]
+    np.testing.assert_allclose(carry.read, carry.values[0].mean(axis=0), rtol=1e-6)
+
+
+def test_unroll_equals_steps(whole, steps):
+    assert_close(whole.outputs, np.stack([output for _, output in steps]))
+    assert_close(whole.carry, steps[-1][0])
+
+
+def test_unused_rows_change_nothing(variables, inputs, whole):
+    roomy = mnm.cells.Attention(OUTPUT_SIZE, CONTROLLER_SIZE, 2 * S, KEY_SIZE, VALUE_SIZE, num_heads=H)
+    assert_close(jax.jit(functools.partial(mnm.unroll, roomy))(variables, inputs).outputs, whole.outputs)
+
+
+def test_shapes(whole):
+    assert whole.outputs.shape == (T, OUTPUT_SIZE)
+    assert whole.trace == ()
+    assert whole.carry.keys.shape == (S, H, KEY_SIZE)
+    assert whole.carry.values.shape == (S, H, VALUE_SIZE)
+    assert whole.carry.count.dtype == jnp.int32
+
+
+def test_symbols_are_embedded():
+    cell = mnm.cells.Attention(
+        OUTPUT_SIZE, CONTROLLER_SIZE, S, KEY_SIZE, VALUE_SIZE, embedding_size=6, vocabulary_size=9
+    )
+    variables = jax.eval_shape(cell.init, jax.random.key(0), None, jnp.array(1))
+    assert variables["params"]["embedding"]["kernel"].shape == (9, 6)
+
+
+def test_split_equals_whole(halves, whole):
+    first, second = halves
+    assert_close(jnp.concatenate([first.outputs, second.outputs]), whole.outputs)
+    assert_close(second.carry, whole.carry)
+
+
+def test_length_masks(unroll, variables, inputs, halves, whole):
+    masked = unroll(variables, inputs, length=T // 2)
+    assert_close(masked.outputs[: T // 2], whole.outputs[: T // 2])
+    np.testing.assert_array_equal(masked.outputs[T // 2 :], 0)
+    assert_close(masked.carry, halves[0].carry)
+
+
+def test_batch_row_equals_single(unroll, variables, inputs, whole):
+    batch = jnp.stack([normal(5, T, INPUT_SIZE), inputs])
+    outputs = jax.vmap(unroll, (None, 0))(variables, batch).outputs
+    assert_close(outputs[1], whole.outputs)
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
+
+
+def test_chunked_equals_plain(gradients):
+    assert_close(gradients[True], gradients[False], rtol=1e-4)
+
+
+def test_every_parameter_is_learned(gradients):
+    (by_variables, by_inputs), _ = gradients[False]
+    params = by_variables["params"]
+    assert set(params) == {"embedding", "controller_cell", "interface", "output"}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
+        assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
+    # Every signal of every head has its own column in the interface.
+    assert (np.abs(params["interface"]["bias"]) > 1e-8).all()
+    assert (np.abs(by_inputs).max(axis=1) > 1e-6).all()
+
+
+def test_refuses_longer_episode(cell, variables):
+    with pytest.raises(ValueError, match=r"max_steps must be at least 10, for 0 steps .* and 10 to come, got 9"):
+        mnm.unroll(cell, variables, jnp.zeros((S + 1, INPUT_SIZE)))
+    with pytest.raises(ValueError, match="max_steps"):
+        jax.jit(lambda xs: mnm.unroll(cell, variables, xs))(jnp.zeros((S + 1, INPUT_SIZE)))
+
+
+def test_refuses_to_go_on_past_the_end(cell, variables, inputs, almost_full):
+    with pytest.raises(ValueError, match=r"max_steps must be at least 10, for 8 steps .* and 2 to come, got 9"):
+        mnm.unroll(cell, variables, inputs[:2], almost_full)
+
+
+def test_check_room(cell, almost_full):
+    cell.check_room(None, S)
+    cell.check_room(almost_full, 1)
+    for carry, num_steps in [(None, S + 1), (almost_full, 2)]:
+        with pytest.raises(ValueError, match="max_steps"):
+            cell.check_room(carry, num_steps)
+
+
+def test_traced_count_gives_nan_past_the_end_and_overwrites_nothing(cell, unroll, variables, inputs, almost_full):
+    past_end = unroll(variables, inputs[: T // 2], almost_full)
+    at_end, (output, _) = jax.jit(cell.apply)(variables, almost_full, inputs[0])
+    assert_close(past_end.outputs[0], output)
+    assert np.isnan(past_end.outputs[1:]).all()
+    assert_close((past_end.carry.keys, past_end.carry.values), (at_end.keys, at_end.values))
+    np.testing.assert_array_equal(at_end.keys[:-1], almost_full.keys[:-1])
+
+
+def test_masked_steps_past_the_end_leave_gradient_finite(cell, variables, inputs, almost_full):
+    @jax.jit
+    @jax.grad
+    def gradient(variables, carry):
+        return jnp.sum(mnm.unroll(cell, variables, inputs, carry, length=1).outputs)
+
+    gradients = jax.tree.leaves(gradient(variables, almost_full))
+    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in gradients)
+
+
+@pytest.mark.parametrize("name", ["output_size", "controller_size", "max_steps", "key_size", "value_size", "num_heads"])
+def test_refuses_sizes_below_one(name):
+    sizes = dict.fromkeys(["output_size", "controller_size", "max_steps", "key_size", "value_size"], 2) | {name: 0}
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
+        mnm.cells.Attention(**sizes).init(jax.random.key(0), None, jnp.ones(2))
+
+
+def test_attend_names_the_argument_at_fault():
+    with pytest.raises(AssertionError, match="keys"):
+        attention.attend(jnp.ones((S, H, KEY_SIZE + 1)), jnp.ones((H, KEY_SIZE)), 1)

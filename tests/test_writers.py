@@ -1,0 +1,232 @@
+"""Tests of the writers, against the equations written out in NumPy."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from writer_suite import WRITERS, WriterSuite
+
+import mnm_jax as mnm
+from mnm_jax.memory import Layer, Spec
+
+NUM_HEADS = 2
+
+
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
+class TestEveryWriter(WriterSuite):
+    def test_permuting_the_heads_changes_nothing(self, writer, float64):
+        spec = Spec(3, 2, (4,), use_bias=True)
+        memory, _, _, _ = example(spec, seed=0)
+        draw = np.random.default_rng(1)
+        keys, values, rate = draw.normal(size=(3, 3)), draw.normal(size=(3, 2)), draw.uniform(size=(2, 3))
+        params = jax.tree.map(jnp.float64, writer.init(jax.random.key(0), spec))
+        order = np.array([2, 0, 1])
+        write = jax.jit(writer.write)
+        straight = mnm.memory.apply(memory, write(params, memory, keys, values, rate))
+        permuted = mnm.memory.apply(memory, write(params, memory, keys[order], values[order], rate[:, order]))
+        chex.assert_trees_all_close(permuted, straight, rtol=0, atol=1e-14)
+
+    def test_names_the_argument_at_fault(self, writer):
+        spec = Spec(3, 2, (4,))
+        params, memory = writer.init(jax.random.key(0), spec), mnm.memory.init(jax.random.key(1), spec)
+        keys, values = jnp.ones((2, 3)), jnp.ones((2, 2))
+        write = functools.partial(writer.write, params, memory)
+        for wrong in [jnp.ones((2, 4)), jnp.ones(3), jnp.ones((2, 3), jnp.int32)]:
+            with pytest.raises(AssertionError, match="argument 'keys'"):
+                write(wrong, values, 0.5)
+        for wrong in [jnp.ones((2, 3)), jnp.ones((3, 2)), jnp.ones(2), jnp.ones((2, 2), jnp.int32)]:
+            with pytest.raises(AssertionError, match="argument 'values'"):
+                write(keys, wrong, 0.5)
+        for wrong in [jnp.ones(3), jnp.ones((3, 1)), jnp.ones((1, 2, 2))]:
+            with pytest.raises(AssertionError, match=r"argument 'rate': shape .* \[layers, heads\] = \(2, 2\)"):
+                write(keys, values, wrong)
+
+
+def example(spec, seed):
+    """A memory with biases not at zero, keys, values and a rate of its own for each layer and head, in float64."""
+    draw = np.random.default_rng(seed)
+    memory = tuple(
+        Layer(draw.normal(size=(d_in, d_out)), draw.normal(size=d_out) if spec.use_bias else None)
+        for d_in, d_out in zip(spec.sizes[:-1], spec.sizes[1:], strict=True)
+    )
+    keys = draw.normal(size=(NUM_HEADS, spec.key_size))
+    values = draw.normal(size=(NUM_HEADS, spec.value_size))
+    return memory, keys, values, draw.uniform(0.1, 1, size=(spec.num_layers, NUM_HEADS))
+
+
+def read_in_numpy(memory, key):
+    """What every layer gives for one key, the key first."""
+    outputs = [key]
+    for i, (kernel, bias) in enumerate(memory):
+        z = outputs[-1] @ kernel + (0 if bias is None else bias)
+        outputs.append(z if i == len(memory) - 1 else np.tanh(z))
+    return outputs
+
+
+def changed(memory, changes):
+    """The memory, with `changes[i] = (change of the kernel, change of the bias)` added."""
+    return tuple(
+        Layer(kernel + change, None if bias is None else bias + bias_change)
+        for (kernel, bias), (change, bias_change) in zip(memory, changes, strict=True)
+    )
+
+
+def backpropagation_in_numpy(memory, keys, values, rates):
+    """One step down the gradient of `mean_i mean_j (f(k_i) - v_i)_j^2`, the chain rule by hand, head by head."""
+    changes = [[0.0, 0.0] for _ in memory]
+    for head in range(NUM_HEADS):
+        outputs = read_in_numpy(memory, keys[head])
+        delta = 2 * (outputs[-1] - values[head]) / (NUM_HEADS * values.shape[1])
+        for i in reversed(range(len(memory))):
+            changes[i][0] = changes[i][0] - rates[i, head] * np.outer(outputs[i], delta)
+            changes[i][1] = changes[i][1] - rates[i, head] * delta
+            delta = (memory[i].kernel @ delta) * (1 - outputs[i] ** 2)
+    return changed(memory, changes)
+
+
+def perceptron_rule_in_numpy(memory, keys, values, rates, backward):
+    """`W^l - rate s_l sum_i z^{l-1}_i^T (z^l_i - q^l(...))`, with `s_l = 2 / (H d_l)`, head by head, layer by layer."""
+    changes = [[0.0, 0.0] for _ in memory]
+    for head in range(NUM_HEADS):
+        outputs = read_in_numpy(memory, keys[head])
+        for i, (below, actual) in enumerate(zip(outputs, outputs[1:], strict=False)):
+            scale = 2 / (NUM_HEADS * actual.size)
+            step = -rates[i, head] * scale * (actual - backward(i, keys[head], values[head], actual))
+            changes[i][0] = changes[i][0] + np.outer(below, step)
+            changes[i][1] = changes[i][1] + step
+    return changed(memory, changes)
+
+
+SPECS = {
+    "one_layer": Spec(3, 2, (), use_bias=True),
+    "two_layers": Spec(3, 2, (4,), use_bias=True),
+    "three_layers": Spec(3, 2, (4, 5), use_bias=True),
+    "no_bias": Spec(3, 2, (4, 5)),
+}
+
+
+@pytest.mark.usefixtures("float64")
+class TestGradient:
+    @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+    def test_equals_backpropagation_by_hand(self, spec):
+        memory, keys, values, rates = example(spec, seed=0)
+        write = mnm.writers.gradient().write({}, memory, keys, values, rates)
+        wanted = backpropagation_in_numpy(memory, keys, values, rates)
+        chex.assert_trees_all_close(mnm.memory.apply(memory, write), wanted, rtol=1e-12)
+
+    @pytest.mark.parametrize("num_steps", [1, 2, 3])
+    @pytest.mark.parametrize("name", ["two_layers", "three_layers"])
+    def test_equals_dense_gradient_steps_each_at_the_updated_memory(self, name, num_steps):
+        memory, keys, values, _ = example(SPECS[name], seed=1)
+
+        @jax.grad
+        def gradient(memory):
+            return jnp.mean(jnp.square(mnm.memory.read(memory, keys) - values))
+
+        dense = memory
+        for _ in range(num_steps):
+            dense = jax.tree.map(lambda weights, change: weights - 0.3 * change, dense, gradient(dense))
+        write = mnm.writers.gradient(num_steps=num_steps).write({}, memory, keys, values, 0.3)
+        assert {factor.shape[0] for factor in jax.tree.leaves(write)} == {num_steps * NUM_HEADS}
+        chex.assert_trees_all_close(mnm.memory.apply(memory, write), dense, rtol=1e-12, atol=1e-14)
+
+    def test_backpropagation_by_hand_equals_the_dense_gradient(self):
+        """The two references agree with each other, so that neither test above rests on one of them alone."""
+        memory, keys, values, _ = example(SPECS["three_layers"], seed=2)
+        gradient = jax.grad(lambda memory: jnp.mean(jnp.square(mnm.memory.read(memory, keys) - values)))(memory)
+        dense = jax.tree.map(lambda weights, change: weights - 0.3 * change, memory, gradient)
+        by_hand = backpropagation_in_numpy(memory, keys, values, np.full((3, NUM_HEADS), 0.3))
+        chex.assert_trees_all_close(by_hand, dense, rtol=1e-12)
+
+    def test_a_small_step_lowers_the_error(self):
+        memory, keys, values, _ = example(SPECS["three_layers"], seed=3)
+        after = mnm.memory.apply(memory, mnm.writers.gradient().write({}, memory, keys, values, 0.01))
+        errors = [np.mean((mnm.memory.read(weights, keys) - values) ** 2) for weights in (memory, after)]
+        assert errors[1] < errors[0]
+
+    def test_has_nothing_to_learn(self):
+        assert mnm.writers.gradient().init(jax.random.key(0), SPECS["no_bias"]) == {}
+
+
+@pytest.mark.usefixtures("float64")
+class TestLocal:
+    @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"hidden_size": 6},
+            {"use_key": True},
+            {"use_activations": True},
+            {"hidden_size": 6, "use_key": True, "use_activations": True},
+        ],
+        ids=["affine", "hidden", "key", "activations", "everything"],
+    )
+    def test_equals_the_perceptron_rule_by_hand(self, spec, options):
+        memory, keys, values, rates = example(spec, seed=0)
+        writer = mnm.writers.local(**options)
+        # Biases start at zero, so the parameters are moved off their start to see that they count.
+        params = jax.tree.map(lambda x: np.float64(x) + 0.1, writer.init(jax.random.key(0), spec))
+
+        def backward(i, key, value, actual):
+            seen = [value]
+            if options.get("use_key"):
+                seen.append(key)
+            if options.get("use_activations"):
+                seen.append(actual)
+            *hidden, top = params["backward"][i]
+            x = np.concatenate(seen)
+            for kernel, bias in hidden:
+                x = np.tanh(x @ kernel + bias)
+            assert len(hidden) == ("hidden_size" in options)
+            return x @ top.kernel + top.bias
+
+        write = writer.write(params, memory, keys, values, rates)
+        wanted = perceptron_rule_in_numpy(memory, keys, values, rates, backward)
+        chex.assert_trees_all_close(mnm.memory.apply(memory, write), wanted, rtol=1e-12)
+
+    def test_no_layer_waits_for_another(self):
+        """A layer's write depends on no weight above it: there is no backward pass through the memory."""
+        memory, keys, values, rates = example(SPECS["three_layers"], seed=1)
+        writer = mnm.writers.local()
+        params = writer.init(jax.random.key(0), SPECS["three_layers"])
+        other_top = (*memory[:2], jax.tree.map(lambda x: -3 * x, memory[2]))
+        first, second = (writer.write(params, weights, keys, values, rates) for weights in (memory, other_top))
+        chex.assert_trees_all_equal(
+            (first.pre, first.post[:2]),
+            (second.pre, second.post[:2]),
+        )
+        assert not np.allclose(first.post[2], second.post[2])
+
+
+class TestEquality:
+    def test_equal_arguments_give_equal_hashable_writers(self):
+        writers = mnm.writers
+        assert writers.local() == writers.local(hidden_size=None)
+        assert hash(writers.local()) == hash(writers.local(use_key=False))
+        assert writers.local(hidden_size=4, use_key=True) == writers.local(use_key=True, hidden_size=4)
+        assert writers.gradient() == writers.gradient(num_steps=1)
+        assert hash(writers.gradient()) == hash(writers.gradient(num_steps=1))
+
+    def test_other_arguments_give_other_writers(self):
+        writers = mnm.writers
+        every = [
+            writers.gradient(),
+            writers.gradient(num_steps=2),
+            writers.local(),
+            writers.local(hidden_size=1),
+            writers.local(hidden_size=4),
+            writers.local(use_key=True),
+            writers.local(use_activations=True),
+        ]
+        assert len(set(every)) == len(every)
+
+    @pytest.mark.parametrize("size", [0, -1, 1.5, True])
+    def test_names_the_option_at_fault(self, size):
+        with pytest.raises(ValueError, match=f"num_steps must be a whole number of at least 1, got {size}"):
+            mnm.writers.gradient(num_steps=size)
+        with pytest.raises(ValueError, match=f"hidden_size must be a whole number of at least 1, got {size}"):
+            mnm.writers.local(hidden_size=size)
