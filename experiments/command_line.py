@@ -14,21 +14,24 @@ class UsageError(ValueError):
     """Something that the user asked for is not possible; the message says what, and what is."""
 
 
-def run(main: Callable[[Sequence[str]], None], default_config: str | None = None) -> None:
+def run(
+    main: Callable[[Sequence[str]], None], *, default_config: str | None = None, takes_arguments: bool = False
+) -> None:
     """Runs a program: parses the flags, then calls `main`. A `UsageError` becomes one line.
 
     Args:
       main: takes what is left of the command line.
       default_config: value of `--config` if it is not given. (As the default of the flag itself it would be read, and
         its errors raised, while the flag is being defined.)
+      takes_arguments: whether the program takes anything but flags.
     """
     if default_config is not None and _config_flag(sys.argv) is None:
         sys.argv.insert(1, f"--config={default_config}")
 
     def guarded(argv: Sequence[str]) -> None:
-        if FLAGS["verbosity"].using_default_value:
-            logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines for each checkpoint.
         try:
+            if len(argv) > 1 and not takes_arguments:
+                raise UsageError(f"unexpected argument {argv[1]!r}; flags begin with --")
             main(argv)
         except UsageError as error:
             _exit(error)
@@ -45,6 +48,8 @@ def _exit(error: Exception | str) -> None:
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = FLAGS(argv)
+        if FLAGS["verbosity"].using_default_value:
+            FLAGS.verbosity = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
         if "config" in FLAGS:
             list(FLAGS.config)  # A configuration file that cannot be read is reported at the first look only.
     except AttributeError as error:
@@ -57,8 +62,6 @@ def _parse(argv: Sequence[str]) -> list[str]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         _exit(lines[-1].removeprefix("ValueError: ") if "Error whilst parsing config file" in lines[0] else lines[0])
     else:
-        if len(rest) > 1:
-            _exit(f"unexpected argument {rest[1]!r}; flags begin with --")
         return rest
 
 

@@ -94,6 +94,8 @@ def train_model(
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(_to_json(name, experiment, seeds))
+    for name_of_end in ("episode.npz", "generalization.jsonl"):
+        (directory / name_of_end).unlink(missing_ok=True)  # They would not fit longer curves.
     cell = experiment.cell(name, experiment.task)
     report = training.run(
         experiment.task,
@@ -120,9 +122,8 @@ def _generalize(name: str, experiment: Experiment, seeds: Sequence[int], params:
     lines = []
     for num_pairs in num_pairs_to_evaluate(experiment.task):
         task = dataclasses.replace(experiment.task, num_pairs=num_pairs, num_queries=None)
-        functions = training.make_functions(task, experiment.cell(name, task), experiment.training)
-        evaluate = jax.jit(jax.vmap(functions.evaluate, in_axes=(0, None)))
-        metrics = jax.device_get(evaluate(params, jax.random.key(experiment.training.evaluation_seed)))
+        functions = training.compiled(task, experiment.cell(name, task), experiment.training)
+        metrics = jax.device_get(functions.evaluate(params, training.held_out(task, experiment.training)))
         for i, seed in enumerate(seeds):
             values = {metric: float(metrics[metric][i]) for metric in ("character_accuracy", "word_accuracy")}
             lines.append(json.dumps({"seed": seed, "num_pairs": num_pairs, **values}) + "\n")
@@ -204,10 +205,13 @@ def main(argv: Sequence[str]) -> None:
         is_finished = train_model(name, experiment, seeds, workdir / _directory(name), budget)
         if not is_finished:
             print(f"{name}: stopped by --max_minutes; go on with --resume", flush=True)
-    for path in plot.make_figures(workdir):
-        print(path)
-    print((workdir / "takeoff.md").read_text())
+    plot.report(workdir)
+
+
+def run() -> None:
+    """Runs the program."""
+    command_line.run(main, default_config=f"{_CONFIGS}:demo")
 
 
 if __name__ == "__main__":
-    command_line.run(main, default_config=f"{_CONFIGS}:demo")
+    run()

@@ -7,13 +7,11 @@ each model with a written memory, `similarity_<model>.png`.
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app
-
+from experiments import command_line
 from mnm_jax.analysis import curves, similarity, style, takeoff
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
 from mnm_jax.tasks.dictionary import Dictionary
@@ -94,21 +92,27 @@ def _describe(task: Mapping[str, Any]) -> str:
     return f"{task['num_pairs']} pairs of {length} words, {alphabets}, {queries}"
 
 
+def report(workdir: str | Path) -> None:
+    """Makes the figures and tables of a working directory, and prints where they are and the take-off table.
+
+    Raises:
+      LoadError: see `make_figures`.
+    """
+    for path in make_figures(workdir):
+        print(path)
+    print(f"\n{(Path(workdir) / 'takeoff.md').read_text()}", end="")
+
+
 def main(argv: Sequence[str]) -> None:
-    """Makes the figures of each directory named on the command line; exits with 2 if there is one that has none."""
+    """Makes the figures of each directory named on the command line."""
     if len(argv) < 2:
-        print(_USAGE, file=sys.stderr)
-        sys.exit(2)
+        raise command_line.UsageError(_USAGE)
     for workdir in argv[1:]:
         try:
-            paths = make_figures(workdir)
+            report(workdir)
         except LoadError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        for path in paths:
-            print(path)
-        print(f"\n{(Path(workdir) / 'takeoff.md').read_text()}")
+            raise command_line.UsageError(error) from error
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main, takes_arguments=True)

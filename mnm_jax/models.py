@@ -28,6 +28,8 @@ class Settings:
       key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
         `'none'` stands for no normalisation.
       embedding_scale: see `cells.Embedding`.
+      forget_bias: whether the controller of a memory that is written starts with a forget bias of 1 (`cells.LSTMCell`)
+        or, as in `flax.linen`, without.
     """
 
     controller_size: int
@@ -40,8 +42,9 @@ class Settings:
     value_normalization: str = "rms"
     shared_key_start: bool = True
     rate_per: str = "step"
-    rate_bias: float = 2.0
+    rate_bias: float = 0.0
     embedding_scale: float = 1.0
+    forget_bias: bool = True
 
     def __post_init__(self) -> None:
         _checks.check_positive(
@@ -113,6 +116,7 @@ def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: i
             **common,
             memory=settings.memory,
             writer=writer,
+            controller=cells.LSTMCell if settings.forget_bias else nn.OptimizedLSTMCell,
             num_heads=settings.num_heads,
             key_normalization=_or_none(settings.key_normalization),
             value_normalization=_or_none(settings.value_normalization),

@@ -87,7 +87,8 @@ def _initial_carry(cell: nn.Module, variables: PyTree, inputs: PyTree) -> PyTree
     carry = cell.apply(variables, method="initial_carry")
     first_inputs = jax.tree.map(lambda x: x[0], inputs)
     after, _ = jax.eval_shape(cell.apply, variables, carry, first_inputs)
-    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), carry, after)
+    # Random keys have no `astype`; what has the right type already needs none.
+    return jax.tree.map(lambda leaf, like: leaf if leaf.dtype == like.dtype else leaf.astype(like.dtype), carry, after)
 
 
 def _select(valid: jax.Array | None, new: PyTree, old: PyTree) -> PyTree:

@@ -75,13 +75,12 @@ def gradient(*, num_steps: int = 1) -> Writer:
     Raises:
       ValueError: if `num_steps` is below 1.
     """
+    _checks.check_positive(num_steps=num_steps)  # Outside of the cache, where True is found under 1.
     return _gradient(num_steps)
 
 
 @functools.cache
 def _gradient(num_steps: int) -> Writer:
-    _checks.check_positive(num_steps=num_steps)
-
     def init(rng: jax.Array, spec: Spec) -> Params:
         del rng, spec
         return {}
@@ -135,14 +134,13 @@ def local(*, hidden_size: int | None = None, use_key: bool = False, use_activati
     Raises:
       ValueError: if `hidden_size` is below 1.
     """
+    if hidden_size is not None:
+        _checks.check_positive(hidden_size=hidden_size)
     return _local(hidden_size, use_key, use_activations)
 
 
 @functools.cache
 def _local(hidden_size: int | None, use_key: bool, use_activations: bool) -> Writer:
-    if hidden_size is not None:
-        _checks.check_positive(hidden_size=hidden_size)
-
     def init(rng: jax.Array, spec: Spec) -> Params:
         backward = []
         for rng_layer, size in zip(jax.random.split(rng, spec.num_layers), spec.sizes[1:], strict=True):

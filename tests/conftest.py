@@ -10,6 +10,14 @@ pytest.register_assert_rewrite("writer_suite")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles a module's tests with little optimization: they run small programs, and each only a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def float64():
     """Runs a test in double precision."""

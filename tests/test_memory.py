@@ -1,5 +1,7 @@
 """Tests of the memory."""
 
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ def random_memory(spec, seed=0):
     draw = np.random.default_rng(seed)
     return tuple(
         Layer(draw.normal(size=(d_in, d_out)), draw.normal(size=d_out) if spec.use_bias else None)
-        for d_in, d_out in zip(spec.sizes[:-1], spec.sizes[1:], strict=True)
+        for d_in, d_out in itertools.pairwise(spec.sizes)
     )
 
 
@@ -172,7 +174,7 @@ class TestApplyAndRevert:
     def test_names_the_factor_at_fault(self, function):
         weights, write = random_memory(SPEC), random_write(SPEC, rank=2)
         pre, post = write
-        with pytest.raises(AssertionError, match="argument 'write': has factors for 2 and 3 layers .* memory has 3"):
+        with pytest.raises(AssertionError, match=r"argument 'write': has factors for 2 and 3 layers .* memory has 3"):
             function(weights, Write(pre[:2], post))
         with pytest.raises(AssertionError, match=r"argument 'write.pre\[1\]'"):
             function(weights, Write((pre[0], pre[2], pre[1]), post))

@@ -1,6 +1,7 @@
 """Tests of the writers, against the equations written out in NumPy."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -13,6 +14,8 @@ import mnm_jax as mnm
 from mnm_jax.memory import Layer, Spec
 
 NUM_HEADS = 2
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
@@ -50,7 +53,7 @@ def example(spec, seed):
     draw = np.random.default_rng(seed)
     memory = tuple(
         Layer(draw.normal(size=(d_in, d_out)), draw.normal(size=d_out) if spec.use_bias else None)
-        for d_in, d_out in zip(spec.sizes[:-1], spec.sizes[1:], strict=True)
+        for d_in, d_out in itertools.pairwise(spec.sizes)
     )
     keys = draw.normal(size=(NUM_HEADS, spec.key_size))
     values = draw.normal(size=(NUM_HEADS, spec.value_size))
@@ -92,7 +95,7 @@ def perceptron_rule_in_numpy(memory, keys, values, rates, backward):
     changes = [[0.0, 0.0] for _ in memory]
     for head in range(NUM_HEADS):
         outputs = read_in_numpy(memory, keys[head])
-        for i, (below, actual) in enumerate(zip(outputs, outputs[1:], strict=False)):
+        for i, (below, actual) in enumerate(itertools.pairwise(outputs)):
             scale = 2 / (NUM_HEADS * actual.size)
             step = -rates[i, head] * scale * (actual - backward(i, keys[head], values[head], actual))
             changes[i][0] = changes[i][0] + np.outer(below, step)
@@ -146,6 +149,34 @@ class TestGradient:
         after = mnm.memory.apply(memory, mnm.writers.gradient().write({}, memory, keys, values, 0.01))
         errors = [np.mean((mnm.memory.read(weights, keys) - values) ** 2) for weights in (memory, after)]
         assert errors[1] < errors[0]
+
+    def test_keeps_second_order_terms(self):
+        """The outer gradient is that of the dense step, not the one that takes the step's direction as a constant."""
+        memory, keys, values, _ = example(SPECS["two_layers"], seed=4)
+
+        def exact(memory, keys, values):
+            return mnm.memory.apply(memory, mnm.writers.gradient().write({}, memory, keys, values, 0.3))
+
+        def first_order(memory, keys, values):
+            constants = jax.lax.stop_gradient((memory, keys, values))
+            return mnm.memory.apply(memory, mnm.writers.gradient().write({}, *constants, 0.3))
+
+        def dense(memory, keys, values):
+            gradient = jax.grad(lambda memory: jnp.mean(jnp.square(mnm.memory.read(memory, keys) - values)))(memory)
+            return jax.tree.map(lambda weights, change: weights - 0.3 * change, memory, gradient)
+
+        def value_and_gradients(step):
+            def loss(memory, keys, values):
+                return jnp.mean(jnp.square(mnm.memory.read(step(memory, keys, values), keys[::-1])))
+
+            return jax.value_and_grad(loss, argnums=(0, 1, 2))(memory, keys, values)
+
+        value, gradients = value_and_gradients(exact)
+        chex.assert_trees_all_close((value, gradients), value_and_gradients(dense), rtol=1e-10, atol=1e-13)
+        first_order_value, first_order_gradients = value_and_gradients(first_order)
+        np.testing.assert_allclose(value, first_order_value, rtol=1e-12)
+        for leaf, other in zip(jax.tree.leaves(gradients), jax.tree.leaves(first_order_gradients), strict=True):
+            assert np.max(np.abs(leaf - other)) > 1e-2 * np.max(np.abs(leaf))
 
     def test_has_nothing_to_learn(self):
         assert mnm.writers.gradient().init(jax.random.key(0), SPECS["no_bias"]) == {}

@@ -1,7 +1,7 @@
 """Configurations of the dictionary experiment: `--config=experiments/configs/dictionary.py:NAME`.
 
 `demo`: 8 pairs of single characters, small models: minutes on a laptop. What `make demo` runs.
-`takeoff`: 4 pairs, 8 seeds' worth of patience: when does learning take off?
+`takeoff`: 4 pairs: when does learning take off? `takeoff_*`: the same with one thing changed; `make takeoff` runs all.
 `hard`: 16 pairs of two-character words, models small enough for a CPU.
 `pairs{4,8,16}_length{1,2,4}`: the sweep of the paper, with memory and controller of 100.
 """
@@ -14,15 +14,35 @@ from mnm_jax import models, training
 from mnm_jax.tasks.dictionary import Dictionary
 
 SWEEP = {f"pairs{pairs}_length{length}": (pairs, length) for pairs in (4, 8, 16) for length in (1, 2, 4)}
-NAMES = ("demo", "takeoff", "hard", *SWEEP)
+TAKEOFF = {
+    "takeoff": {},
+    # What a one-hot input gives under the usual fan-in initialisation, with the 22 symbols of this task.
+    "takeoff_fan_in_inputs": {"embedding_scale": 22**-0.5},
+    "takeoff_no_normalization": {"key_normalization": "none", "value_normalization": "none"},
+    "takeoff_no_zero_output_layer": {"zero_output_layer": False},
+    "takeoff_no_shared_key_start": {"shared_key_start": False},
+    "takeoff_plain": {
+        "key_normalization": "none",
+        "value_normalization": "none",
+        "zero_output_layer": False,
+        "shared_key_start": False,
+    },
+    "takeoff_meta_weight_0": {"meta_weight": 0.0},
+    "takeoff_meta_weight_1": {"meta_weight": 1.0},
+}
+NAMES = ("demo", *TAKEOFF, "hard", *SWEEP)
 
 
 def get_config(name: str = "demo") -> ml_collections.ConfigDict:
     """Makes a configuration by name."""
     if name == "demo":
         parts = Dictionary(num_pairs=8), models.Settings(32, 32), training.Settings(num_updates=1000)
-    elif name == "takeoff":
-        parts = Dictionary(num_pairs=4), models.Settings(32, 32), training.Settings(num_updates=1500)
+    elif name in TAKEOFF:
+        settings = training.Settings(num_updates=1500, evaluate_every=25)
+        parts = [Dictionary(num_pairs=4), models.Settings(32, 32), settings]
+        for key, value in TAKEOFF[name].items():
+            index = 2 if hasattr(settings, key) else 1
+            parts[index] = dataclasses.replace(parts[index], **{key: value})
     elif name == "hard":
         task = Dictionary(num_pairs=16, word_length=2)
         parts = task, models.Settings(32, 32), training.Settings(num_updates=20_000, evaluate_every=100)

@@ -1,6 +1,7 @@
 """Recurrent cells with one signature: `cell(carry, inputs) -> (carry, (output, trace))`, on one episode."""
 
 from mnm_jax.cells.attention import Attention, AttentionCarry
+from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.cells.lstm import LSTM
 from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
@@ -13,6 +14,8 @@ __all__ = [
     "Attention",
     "AttentionCarry",
     "Embedding",
+    "LSTMCarry",
+    "LSTMCell",
     "MNMCarry",
     "SALUCarry",
     "Trace",

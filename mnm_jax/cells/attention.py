@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _checks
+from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import Embedding
 
 
@@ -59,10 +60,12 @@ def attend(keys: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
 class Attention(nn.Module):
     """An LSTM that writes a key and a value per head at each step and attends to all of them, for one step.
 
-    With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer and tanh on `h_t` give, for each
-    head, a key and a value, which become a row in the head's own column of the table, and a query, which attends to all
-    rows written so far in the episode, this one included; see `attend`. `r_t` is the mean over heads of what they read,
-    and the output `y_t = W_o [h_t ; r_t] + b_o`.
+    With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer without bias on `h_t` gives, for
+    each head, a key and a value, which become a row in the head's own column of the table, and a query, which attends
+    to all rows written so far in the episode, this one included; see `attend`. `r_t` is the mean over heads of what
+    they read, and the output is `y_t = W_o [h_t ; r_t] + b_o`.
+
+    Keys and values are not bounded by a tanh, with which learning took off later on dictionaries of four pairs.
 
     The table costs its full size at every step, however little of it is written: `max_steps * H * (key_size +
     value_size)` floats in the state, all of them read. So choose `max_steps` no larger than the longest episode.
@@ -111,8 +114,10 @@ class Attention(nn.Module):
         self.embedding = Embedding(
             self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
         )
-        self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
-        self.interface = nn.Dense(self.num_heads * (2 * self.key_size + self.value_size))
+        self.controller_cell = LSTMCell(self.controller_size)
+        # Without a bias, as in the source: that of the keys would shift all scores of a query alike, which a softmax
+        # does not see.
+        self.interface = nn.Dense(self.num_heads * (2 * self.key_size + self.value_size), use_bias=False)
         self.output = nn.Dense(self.output_size)
 
     @nn.nowrap
@@ -161,7 +166,7 @@ class Attention(nn.Module):
         embedded = self.embedding(inputs)
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
 
-        signals = jnp.tanh(self.interface(hidden)).reshape(self.num_heads, -1)
+        signals = self.interface(hidden).reshape(self.num_heads, -1)
         key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
         is_new = (jnp.arange(self.max_steps) == carry.count)[:, None, None]
         keys = jnp.where(is_new, key, carry.keys)

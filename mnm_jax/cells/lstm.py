@@ -4,9 +4,8 @@ import flax.linen as nn
 import jax
 
 from mnm_jax import _checks
+from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.embedding import Embedding
-
-LSTMCarry = tuple[jax.Array, jax.Array]
 
 
 class LSTM(nn.Module):
@@ -29,8 +28,10 @@ class LSTM(nn.Module):
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
-        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale)
-        self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
+        self.embedding = Embedding(
+            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+        )
+        self.controller_cell = LSTMCell(self.controller_size)
         self.output = nn.Dense(self.output_size)
 
     def initial_carry(self) -> LSTMCarry:

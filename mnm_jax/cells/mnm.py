@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _checks, memory
+from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.interface import Interface
 from mnm_jax.memory import Memory, Spec, Write
@@ -89,7 +90,7 @@ class MNM(nn.Module):
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
-    controller: type[nn.RNNCellBase] = nn.OptimizedLSTMCell
+    controller: type[nn.RNNCellBase] = LSTMCell
     read_combination: str = "mean"
     learned_initial_memory: bool = True
     key_normalization: str | None = None
@@ -105,7 +106,9 @@ class MNM(nn.Module):
             output_size=self.output_size, controller_size=self.controller_size, num_heads=self.num_heads
         )
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
-        self.embedding = Embedding(self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale)
+        self.embedding = Embedding(
+            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+        )
         self.controller_cell = self.controller(self.controller_size)
         self.interface = Interface(
             memory=self.memory,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks
+from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.memory import Spec
 
@@ -162,7 +163,7 @@ class SALU(nn.Module):
         self.embedding = Embedding(
             self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
         )
-        self.controller_cell = nn.OptimizedLSTMCell(self.controller_size)
+        self.controller_cell = LSTMCell(self.controller_size)
         self.interface = nn.Dense(self.num_heads * (2 * self.key_size + 2 * width + 2))
         self.initial_table = self.param("initial_table", nn.initializers.normal(width**-0.5), (self.num_slots, width))
         self.output = nn.Dense(self.output_size)

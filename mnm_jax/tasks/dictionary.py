@@ -2,11 +2,12 @@
 
 An episode of two pairs of two-character words, with all words queried:
 
-    read    a b : X Y ; c d : Z X ; c d ? ? a b ? ?
-    answer                              Z X     X Y
+    read    a b X Y ; c d Z X ; c d ? ? a b ? ?
+    answer                          Z X     X Y
 
-Source characters are lower-case letters and target characters upper-case ones (numbers beyond 26); every dictionary is
-drawn anew, so that nothing but what was read in the episode helps.
+Source and target characters are different symbols (lower-case and upper-case letters here, numbered beyond 26), so a
+word needs no mark between it and its translation. Every dictionary is drawn anew: nothing but what was read in the
+episode helps.
 
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4.1.
 """
@@ -21,7 +22,7 @@ import numpy as np
 
 from mnm_jax import _checks, objectives
 
-_MARKS = (":", ";", "?")
+_MARKS = (";", "?")
 
 
 class Example(NamedTuple):
@@ -42,7 +43,8 @@ class Example(NamedTuple):
 class Dictionary:
     """The task.
 
-    Symbols are numbered: source characters, then target characters, then the marks `:`, `;` and `?`.
+    Symbols are numbered: source characters, then target characters, then the marks `;` (the end of a pair) and `?` (an
+    answer is due).
 
     Attributes:
       num_pairs: how many pairs a dictionary has. Its source words are distinct, its target words need not be.
@@ -92,7 +94,11 @@ class Dictionary:
     @property
     def num_steps(self) -> int:
         """The length of an episode, `T`."""
-        return self.num_pairs * (2 * self.word_length + 2) + self._num_asked * 2 * self.word_length
+        return self.num_pairs * self._pair_size + self._num_asked * 2 * self.word_length
+
+    @property
+    def _pair_size(self) -> int:
+        return 2 * self.word_length + 1
 
     @property
     def _num_asked(self) -> int:
@@ -113,12 +119,10 @@ class Dictionary:
         targets = jax.random.randint(rng_targets, (self.num_pairs, self.word_length), 0, self.target_alphabet_size)
         asked = jax.random.permutation(rng_queries, self.num_pairs)[: self._num_asked]
 
-        first_mark = self.source_alphabet_size + self.target_alphabet_size
-        colon, semicolon, question = (
-            jnp.full((self.num_pairs, 1), first_mark + i, jnp.int32) for i in range(len(_MARKS))
-        )
-        pairs = jnp.concatenate([sources, colon, self.source_alphabet_size + targets, semicolon], axis=1)
-        questions = jnp.broadcast_to(question, (self.num_pairs, self.word_length))
+        end_mark = self.source_alphabet_size + self.target_alphabet_size
+        ends = jnp.full((self.num_pairs, 1), end_mark, jnp.int32)
+        questions = jnp.full((self.num_pairs, self.word_length), end_mark + 1, jnp.int32)
+        pairs = jnp.concatenate([sources, self.source_alphabet_size + targets, ends], axis=1)
         queries = jnp.concatenate([sources, questions], axis=1)[asked]
         answers = jnp.concatenate([jnp.zeros_like(targets), targets], axis=1)[asked]
         is_due = jnp.broadcast_to(jnp.arange(2 * self.word_length) >= self.word_length, answers.shape)
@@ -178,21 +182,17 @@ class Dictionary:
         names = self.symbols(example)
         targets = _names(string.ascii_uppercase, self.target_alphabet_size)
         due = [targets[target] for target in np.asarray(example.targets)]
-        length, lines = self.word_length, []
-        for start in range(0, self.num_pairs * (2 * length + 2), 2 * length + 2):
-            lines.append(_word(names[start : start + length]) + " : " + _word(names[start + length + 1 :][:length]))
-        for start in range(self.num_pairs * (2 * length + 2), self.num_steps, 2 * length):
-            lines.append(_word(names[start : start + length]) + " ? " + _word(due[start + length :][:length]))
+        length, first_query = self.word_length, self.num_pairs * self._pair_size
+        words = ["".join(names[start : start + length]) for start in range(self.num_steps - length + 1)]
+        answers = ["".join(due[start : start + length]) for start in range(self.num_steps - length + 1)]
+        lines = [f"{words[i]} : {words[i + length]}" for i in range(0, first_query, self._pair_size)]
+        lines += [f"{words[i]} ? {answers[i + length]}" for i in range(first_query, self.num_steps, 2 * length)]
         return "\n".join(lines)
 
 
 def _names(letters: str, size: int) -> list[str]:
     """Letters, then numbered letters where the alphabet is longer than the Latin one."""
     return [letters[i % 26] + (str(i // 26) if i >= 26 else "") for i in range(size)]
-
-
-def _word(characters: list[str]) -> str:
-    return "".join(characters)
 
 
 def _digits(numbers: jax.Array, base: int, length: int) -> jax.Array:

@@ -1,7 +1,19 @@
 """One training loop for every task and cell: seeds, evaluation, metrics, checkpoints, time budgets."""
 
 from mnm_jax.training.checkpoint import Checkpoints
-from mnm_jax.training.loop import Report, run
-from mnm_jax.training.update import Functions, Settings, Task, TrainState, make_functions
+from mnm_jax.training.loop import Report, compiled, run
+from mnm_jax.training.update import Functions, Settings, Task, TrainState, held_out, make_functions, sample_batch
 
-__all__ = ["Checkpoints", "Functions", "Report", "Settings", "Task", "TrainState", "make_functions", "run"]
+__all__ = [
+    "Checkpoints",
+    "Functions",
+    "Report",
+    "Settings",
+    "Task",
+    "TrainState",
+    "compiled",
+    "held_out",
+    "make_functions",
+    "run",
+    "sample_batch",
+]

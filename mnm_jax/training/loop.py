@@ -7,6 +7,7 @@ A run writes into its own directory:
   checkpoints/   the state at the end
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -21,9 +22,23 @@ import numpy as np
 import tqdm
 
 from mnm_jax.training.checkpoint import Checkpoints
-from mnm_jax.training.update import Settings, Task, TrainState, make_functions
+from mnm_jax.training.update import Functions, Settings, Task, TrainState, held_out, make_functions
 
 METRICS, TIMING, CHECKPOINTS = "metrics.jsonl", "timing.jsonl", "checkpoints"
+
+
+@functools.lru_cache(maxsize=16)
+def compiled(task: Task, cell: nn.Module, settings: Settings) -> Functions:
+    """The functions of `make_functions`, over a leading axis of seeds and compiled; `train_chunk` consumes its state.
+
+    Equal arguments give the very same functions, so that nothing is compiled twice.
+    """
+    functions = make_functions(task, cell, settings)
+    return Functions(
+        init=jax.jit(jax.vmap(functions.init)),
+        train_chunk=jax.jit(jax.vmap(functions.train_chunk, in_axes=(0, None)), donate_argnums=0),
+        evaluate=jax.jit(jax.vmap(functions.evaluate, in_axes=(0, None))),
+    )
 
 
 class Report(NamedTuple):
@@ -62,7 +77,7 @@ def run(
       settings: how.
       seeds: one run for each, vmapped.
       directory: where to write; made if it does not exist.
-      max_seconds: stop after the first chunk that ends later than this.
+      max_seconds: stop after the first chunk that ends later than this, so that there is progress in any case.
       headline: the evaluation metric that the progress bar shows.
       description: the name that the progress bar shows.
 
@@ -72,39 +87,39 @@ def run(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    functions = make_functions(task, cell, settings)
-    train_chunk = jax.jit(jax.vmap(functions.train_chunk, in_axes=(0, None)), donate_argnums=0)
-    evaluate = jax.jit(jax.vmap(functions.evaluate, in_axes=(0, None)))
-    evaluation_rng = jax.random.key(settings.evaluation_seed)
+    init, train_chunk, evaluate = compiled(task, cell, settings)
+    examples = held_out(task, settings)
 
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    state = jax.jit(jax.vmap(functions.init))(keys)
+    state = init(keys)
     checkpoints = Checkpoints(directory / CHECKPOINTS)
     if (update := checkpoints.latest()) is not None:
         state = checkpoints.load(state)
         start -= _drop_later_lines(directory / TIMING, update)[-1]["seconds"]
         _drop_later_lines(directory / METRICS, update)
         max_seconds += time.monotonic() - start
-        metrics = jax.device_get(evaluate(state.params, evaluation_rng))
+        metrics = jax.device_get(evaluate(state.params, examples))
     else:
         update = 0
         for name in (METRICS, TIMING):
             (directory / name).write_text("")
-        metrics = jax.device_get(evaluate(state.params, evaluation_rng))
+        metrics = jax.device_get(evaluate(state.params, examples))
         _log(directory, update, seeds, {}, metrics, time.monotonic() - start)
 
     with tqdm.tqdm(
         total=settings.num_updates, initial=update, desc=description, unit="update", disable=not sys.stderr.isatty()
     ) as progress:
-        while update < settings.num_updates and time.monotonic() - start < max_seconds:
+        while update < settings.num_updates:
             # Evaluations stand at multiples of the interval, wherever a run was interrupted.
             n = min(settings.evaluate_every - update % settings.evaluate_every, settings.num_updates - update)
             state, training_metrics = train_chunk(state, n)
-            metrics = jax.device_get(evaluate(state.params, evaluation_rng))
+            metrics = jax.device_get(evaluate(state.params, examples))
             update += n
             _log(directory, update, seeds, jax.device_get(training_metrics), metrics, time.monotonic() - start)
             progress.update(n)
             progress.set_postfix({headline: f"{np.mean(metrics[headline]):.3f}"})
+            if time.monotonic() - start >= max_seconds:
+                break
     if checkpoints.latest() != update:
         checkpoints.save(update, state)
     return Report(state, metrics, update >= settings.num_updates)
@@ -132,7 +147,14 @@ def _log(
 
 
 def _drop_later_lines(path: pathlib.Path, update: int) -> list[dict[str, Any]]:
-    """Keeps the lines of a file up to an update, and returns them."""
-    lines = [line for line in map(json.loads, path.read_text().splitlines()) if line["update"] <= update]
+    """Keeps the lines of a file up to an update, and returns them. A line that was cut off is later than that."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if line["update"] <= update:
+            lines.append(line)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines

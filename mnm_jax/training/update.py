@@ -4,6 +4,7 @@ Axes: `B` episodes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Task(Protocol):
-    """What a task must offer to be trained on. All methods are pure and work on ONE episode."""
+    """What a task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode."""
 
     def sample(self, rng: jax.Array) -> Any:
         """Draws an episode, a pytree of fixed shapes with a field `inputs: [T, ...]`."""
@@ -99,12 +100,23 @@ class Functions(NamedTuple):
       init: `init(rng) -> state`.
       train_chunk: `train_chunk(state, n) -> (state, metrics)`: `n` updates (may be traced), and the means of what they
         measured.
-      evaluate: `evaluate(params, rng) -> metrics` on held-out episodes drawn from the key.
+      evaluate: `evaluate(params, examples) -> metrics`, the means over episodes that `sample_batch` drew.
     """
 
     init: Callable[[jax.Array], TrainState]
     train_chunk: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
-    evaluate: Callable[[PyTree, jax.Array], Metrics]
+    evaluate: Callable[[PyTree, PyTree], Metrics]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def sample_batch(task: Task, rng: jax.Array, num_episodes: int) -> PyTree:
+    """Draws episodes: what `task.sample` gives, with a leading axis of `num_episodes`."""
+    return jax.vmap(task.sample)(jax.random.split(rng, num_episodes))
+
+
+def held_out(task: Task, settings: Settings) -> PyTree:
+    """The held-out episodes: the same for every model and seed."""
+    return sample_batch(task, jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)
 
 
 def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions:
@@ -133,8 +145,7 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions
             loss = loss + settings.meta_weight * metrics["error_after"]
         return loss, metrics
 
-    def run_batch(params: PyTree, rng: jax.Array, num_episodes: int) -> tuple[jax.Array, Metrics]:
-        examples = jax.vmap(task.sample)(jax.random.split(rng, num_episodes))
+    def run_batch(params: PyTree, examples: PyTree) -> tuple[jax.Array, Metrics]:
         losses, metrics = jax.vmap(run_episode, in_axes=(None, 0))(params, examples)
         return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
 
@@ -145,8 +156,8 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions
         return TrainState(params, optimizer.init(params), rng_data, jnp.zeros((), jnp.int32))
 
     def update(state: TrainState) -> tuple[TrainState, Metrics]:
-        rng = jax.random.fold_in(state.rng, state.update)
-        grads, metrics = jax.grad(run_batch, has_aux=True)(state.params, rng, settings.batch_size)
+        examples = sample_batch(task, jax.random.fold_in(state.rng, state.update), settings.batch_size)
+        grads, metrics = jax.grad(run_batch, has_aux=True)(state.params, examples)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics["gradient_norm"] = optax.global_norm(grads)
         params = optax.apply_updates(state.params, updates)
@@ -165,7 +176,7 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions
         state, sums = jax.lax.fori_loop(0, n, body, (state, zeros))
         return state, jax.tree.map(lambda total: total / n, sums)
 
-    def evaluate(params: PyTree, rng: jax.Array) -> Metrics:
-        return run_batch(params, rng, settings.evaluation_episodes)[1]
+    def evaluate(params: PyTree, examples: PyTree) -> Metrics:
+        return run_batch(params, examples)[1]
 
     return Functions(init, train_chunk, evaluate)

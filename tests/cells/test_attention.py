@@ -101,7 +101,7 @@ def test_steps_equal_numpy_loop_over_written_keys(variables, steps):
     keys, values = [], []
     for t, (carry, output) in enumerate(steps):
         hidden = np.asarray(carry.controller[1])
-        signals = np.tanh(hidden @ params["interface"]["kernel"] + params["interface"]["bias"]).reshape(H, -1)
+        signals = (hidden @ params["interface"]["kernel"]).reshape(H, -1)
         key, query, value = np.split(signals, (KEY_SIZE, 2 * KEY_SIZE), axis=1)
         keys.append(key)
         values.append(value)
@@ -184,7 +184,7 @@ def test_every_parameter_is_learned(gradients):
         assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
         assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
     # Every signal of every head has its own column in the interface.
-    assert (np.abs(params["interface"]["bias"]) > 1e-8).all()
+    assert (np.abs(params["interface"]["kernel"]).max(axis=0) > 1e-8).all()
     assert (np.abs(by_inputs).max(axis=1) > 1e-6).all()
 
 

@@ -1,0 +1,1 @@
+"""Speed and memory, against a plain implementation of the same thing in one run."""

@@ -1,0 +1,134 @@
+"""The command line of the dictionary experiment: its errors, and a whole tiny run of it."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = [
+    "--config.task.num_pairs=2",
+    "--config.task.source_alphabet_size=3",
+    "--config.task.target_alphabet_size=3",
+    "--config.model.controller_size=4",
+    "--config.model.memory_size=3",
+    "--config.model.num_layers=2",
+    "--config.training.batch_size=2",
+    "--config.training.evaluation_episodes=4",
+    "--config.training.evaluate_every=1",
+]
+
+
+def run_all(command_lines, directory, module="experiments.dictionary"):
+    """Runs command lines one after the other; (exit code, standard output, standard error) of each."""
+    completed = subprocess.run(
+        [sys.executable, str(pathlib.Path(__file__).with_name("command_lines.py")), module],
+        input="".join(json.dumps(arguments) + "\n" for arguments in command_lines),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)])},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=True,
+    )
+    return [tuple(json.loads(line)) for line in completed.stdout.splitlines()]
+
+
+WRONG = {
+    "no workdir": ([], "--workdir=DIR is missing"),
+    "misspelt key": (
+        ["--workdir=new", "--config.task.num_pair=3"],
+        "--config.task.num_pair: no such key; config.task has num_pairs, num_queries, .*word_length",
+    ),
+    "misspelt section": (["--workdir=new", "--config.tsk.a=3"], "--config.tsk.a: no such key; config has model, task"),
+    "misspelt model": (
+        ["--workdir=new", "--models=lstm,lstn"],
+        "unknown model 'lstn'; choose from mnm_p, mnm_g, lstm, salu, attention, or module:function for a writer",
+    ),
+    "misspelt configuration": (
+        ["--workdir=new", f"--config={ROOT}/experiments/configs/dictionary.py:dem"],
+        "unknown configuration 'dem'; choose from demo, takeoff, .*pairs16_length4",
+    ),
+    "no such file": (["--workdir=new", "--config=none.py:demo"], "--config=none.py:demo: there is no such file"),
+    "too many words": (
+        ["--workdir=new", "--config.task.num_pairs=11"],
+        "num_pairs=11 distinct source words cannot be made: source_alphabet_size=10 and word_length=1 allow at most 10",
+    ),
+    "not a number": (["--workdir=new", "--config.task.num_pairs=many"], "--config.task.num_pairs=many: invalid"),
+    "misspelt flag": (
+        ["--workdir=new", "--num_seed=3"],
+        "Unknown command line flag 'num_seed'. Did you mean: num_seeds",
+    ),
+    "no seeds": (["--workdir=new", "--num_seeds=0"], "--num_seeds=0: 0 is not a positive integer"),
+    "no models": (["--workdir=new", "--models="], "--models is empty; choose from mnm_p"),
+    "stray argument": (["--workdir=new", "demo"], "unexpected argument 'demo'"),
+    "not a writer": (["--workdir=new", "--models=os:getcwd"], "model 'os:getcwd': makes a str, not a Writer"),
+    "no such module": (["--workdir=new", "--models=none:rule"], "model 'none:rule': cannot make a writer: No module"),
+    "wrong option": (
+        ["--workdir=new", "--config.model.rate_per=day"],
+        "rate_per must be one of 'step', 'head', 'layer'",
+    ),
+    "workdir in use": (["--workdir=used"], "--workdir=used exists; pass --resume to go on in it, or name another"),
+    "workdir is a file": (["--workdir=file"], "--workdir=file is not a directory"),
+    "another configuration": (
+        ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=1"],
+        "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("mistakes")
+    (directory / "file").write_text("precious")
+    (directory / "used" / "lstm").mkdir(parents=True)
+    from experiments.configs.dictionary import get_config
+
+    config = get_config("demo").to_dict()
+    config["task"]["num_pairs"] = 4
+    (directory / "used" / "lstm" / "config.json").write_text(
+        json.dumps({"model": "lstm", "seeds": [0], "config": config})
+    )
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    results = run_all([arguments for arguments, _ in WRONG.values()], directory)
+    after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert not (directory / "new").exists()
+    assert before == after
+    return dict(zip(WRONG, results, strict=True))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_is_one_line_that_says_what_is_allowed_and_touches_nothing(name, mistakes):
+    code, out, err = mistakes[name]
+    assert code == 2
+    assert out == ""
+    assert re.fullmatch(f"error: .*{WRONG[name][1]}.*\n", err), err
+
+
+def test_a_tiny_run_writes_everything_is_extended_and_drawn_again(tmp_path):
+    common = ["--workdir=run", "--num_seeds=2", "--models=mnm_p,lstm", *TINY]
+    first, longer = run_all(
+        [
+            [*common, "--config.training.num_updates=1"],
+            [*common, "--config.training.num_updates=2", "--resume"],
+        ],
+        tmp_path,
+    )
+    workdir = tmp_path / "run"
+    for code, out, err in (first, longer):
+        assert code == 0, err
+        assert "| MNM-p" in out
+        assert "learning_curves.png" in out
+    for model in ("mnm_p", "lstm"):
+        lines = [json.loads(line) for line in (workdir / model / "metrics.jsonl").read_text().splitlines()]
+        assert [(line["update"], line["seed"]) for line in lines] == [(u, s) for u in (0, 1, 2) for s in (0, 1)]
+        evaluated = [json.loads(line) for line in (workdir / model / "generalization.jsonl").read_text().splitlines()]
+        assert [(line["num_pairs"], line["seed"]) for line in evaluated] == [(p, s) for p in (2, 3) for s in (0, 1)]
+    figures = {"learning_curves.png", "generalization.png", "similarity_mnm_p.png", "takeoff.md", "takeoff.csv"}
+    assert figures <= {path.name for path in workdir.iterdir()}
+    assert (workdir / "mnm_p" / "episode.npz").exists()
+    assert not (workdir / "lstm" / "episode.npz").exists()

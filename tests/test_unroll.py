@@ -1,0 +1,334 @@
+"""Tests of whole episodes."""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from writer_suite import draw_variables
+
+import mnm_jax as mnm
+from mnm_jax.memory import Layer, Memory, Write
+
+NUM_STEPS = 5
+LENGTH = 3
+SPEC = mnm.memory.Spec(3, 2, (4,), use_bias=True)
+INPUTS = np.random.default_rng(0).normal(size=(2, NUM_STEPS, 3))  # A batch of two episodes.
+WRITERS = {"gradient": mnm.writers.gradient(), "local": mnm.writers.local()}
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+for_both_writers = pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
+
+
+def make(writer):
+    return mnm.cells.MNM(2, 4, SPEC, writer, num_heads=2, controller=nn.SimpleCell)
+
+
+def draw_carry(seed=1):
+    """A batch of two states in the middle of an episode."""
+    draw = np.random.default_rng(seed)
+    memory = tuple(
+        Layer(draw.normal(size=(2, d_in, d_out)), draw.normal(size=(2, d_out)))
+        for d_in, d_out in itertools.pairwise(SPEC.sizes)
+    )
+    carry = mnm.cells.MNMCarry(draw.normal(size=(2, 4)), memory, draw.normal(size=(2, 2)))
+    return jax.tree.map(jnp.asarray, carry)
+
+
+LOSSES = {
+    "outputs": lambda run: jnp.square(run.outputs).sum(),
+    "error_after": lambda run: run.trace.error_after.sum(),
+    "final_memory": lambda run: sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(run.carry.memory)),
+    "everything": lambda run: sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(run)),
+}
+
+
+LENGTHS = np.array([LENGTH, NUM_STEPS])
+
+
+@functools.cache
+def plain_gradients(writer):
+    """Of every loss, for a batch, from the plain scan: weights choose the loss, so it compiles once."""
+    cell = make(writer)
+
+    def gradients(weights, variables, inputs, carry, length):
+        def loss(*arguments):
+            run = mnm.unroll(cell, *arguments, length=length, reversible=False)
+            return sum(weight * loss(run) for weight, loss in zip(weights, LOSSES.values(), strict=True)), run
+
+        return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, inputs, carry)
+
+    return jax.jit(jax.vmap(gradients, (None, None, 0, 0, 0)))
+
+
+def check_against_plain(writer, name, with_lengths):
+    """Compares a batch of episodes of different lengths, or, without lengths, its second episode, which is whole."""
+    variables, carry = draw_variables(make(writer), INPUTS[0, 0]), draw_carry()
+
+    def gradients(variables, inputs, carry, length):
+        def loss(*arguments):
+            run = mnm.unroll(make(writer), *arguments, length=length)
+            return LOSSES[name](run), run
+
+        return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, inputs, carry)
+
+    weights = np.array([float(other == name) for other in LOSSES])
+    plain, plain_run = plain_gradients(writer)(weights, variables, INPUTS, carry, LENGTHS)
+    if with_lengths:
+        reversible, run = jax.jit(jax.vmap(gradients, (None, 0, 0, 0)))(variables, INPUTS, carry, LENGTHS)
+    else:
+        whole = jax.tree.map(lambda x: x[1], carry)
+        reversible, run = jax.jit(gradients)(variables, INPUTS[1], whole, None)
+        plain, plain_run = jax.tree.map(lambda x: x[1], (plain, plain_run))
+    chex.assert_trees_all_close(run, plain_run, rtol=1e-10, atol=1e-12)
+    chex.assert_trees_all_close(reversible, plain, rtol=1e-10, atol=1e-12)
+    of_variables, of_inputs, of_carry = reversible
+    # The initial memory is a parameter, but an episode that begins with a carry does not use it.
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_variables["params"].pop("initial_memory")))
+    assert np.any(of_inputs)
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(of_carry))
+
+
+class TestReversible:
+    @for_both_writers
+    @pytest.mark.parametrize("name", LOSSES)
+    def test_batch_with_lengths_equals_plain_in_value_and_gradient(self, writer, name, float64):
+        check_against_plain(writer, name, with_lengths=True)
+
+    @for_both_writers
+    def test_episode_equals_plain_in_value_and_gradient(self, writer, float64):
+        check_against_plain(writer, "everything", with_lengths=False)
+
+    @for_both_writers
+    def test_unused_trace_costs_nothing(self, writer):
+        """Compiled without the errors in the loss, it needs no more than a cell that never computes them."""
+
+        def count_operations(cell, loss):
+            def run(variables, inputs):
+                return loss(mnm.unroll(cell, variables, inputs))
+
+            inputs = INPUTS[0].astype(np.float32)
+            compiled = jax.jit(jax.grad(run)).lower(draw_variables(cell, inputs[0]), inputs).compile()
+            return compiled.cost_analysis()["flops"]
+
+        arguments = 2, 4, mnm.memory.Spec(3, 2, (4,)), writer
+        cell = mnm.cells.MNM(*arguments, controller=nn.SimpleCell)
+        unused = count_operations(cell, LOSSES["outputs"])
+        assert unused == count_operations(WithoutErrors(*arguments, controller=nn.SimpleCell), LOSSES["outputs"])
+        assert unused < count_operations(cell, lambda run: LOSSES["outputs"](run) + LOSSES["error_after"](run))
+
+    @for_both_writers
+    def test_does_not_keep_the_memory_of_every_step(self, writer):
+        spec = mnm.memory.Spec(32, 32, (32,))
+        cell = mnm.cells.MNM(2, 4, spec, writer, controller=nn.SimpleCell)
+        num_steps = 64
+        inputs = jax.ShapeDtypeStruct((num_steps, 3), jnp.float32)
+        variables = jax.eval_shape(cell.init, jax.random.key(0), None, inputs.update(shape=(3,)))
+
+        def temporary_bytes(reversible):
+            def loss(variables, inputs):
+                return LOSSES["outputs"](mnm.unroll(cell, variables, inputs, reversible=reversible))
+
+            return jax.jit(jax.grad(loss)).lower(variables, inputs).compile().memory_analysis().temp_size_in_bytes
+
+        bytes_of_every_memory = 4 * spec.num_weights * num_steps
+        assert temporary_bytes(reversible=False) > bytes_of_every_memory
+        assert temporary_bytes(reversible=True) < bytes_of_every_memory / 2
+
+
+class WithoutErrors(mnm.cells.MNM):
+    """An MNM that reports no errors."""
+
+    def step(self, carry, inputs, valid=True):
+        carry, output, trace, write = super().step(carry, inputs, valid)
+        zero = jnp.zeros_like(trace.error_after)
+        return carry, output, trace._replace(error_before=zero, error_after=zero), write
+
+
+@functools.cache
+def compiled_unroll(writer):
+    return jax.jit(functools.partial(mnm.unroll, make(writer)))
+
+
+@functools.cache
+def whole_episode(writer):
+    """Variables, inputs and the result of one episode, in float32."""
+    inputs = INPUTS[0].astype(np.float32)
+    variables = draw_variables(make(writer), inputs[0])
+    return variables, inputs, compiled_unroll(writer)(variables, inputs)
+
+
+@for_both_writers
+class TestEpisode:
+    def test_equals_a_python_loop_without_compilation(self, writer):
+        variables, inputs, run = whole_episode(writer)
+        carry, results = None, []
+        for x in inputs:
+            carry, result = make(writer).apply(variables, carry, x)
+            results.append(result)
+        outputs, trace = jax.tree.map(lambda *steps: np.stack(steps), *results)
+        chex.assert_trees_all_close(run, mnm.Unrolled(carry, outputs, trace), rtol=1e-5, atol=1e-6)
+
+    def test_without_compilation_equals_compiled(self, writer):
+        variables, inputs, run = whole_episode(writer)
+        chex.assert_trees_all_close(mnm.unroll(make(writer), variables, inputs), run, rtol=1e-5, atol=1e-6)
+
+    def test_split_equals_whole(self, writer):
+        variables, inputs, run = whole_episode(writer)
+        first = compiled_unroll(writer)(variables, inputs[:LENGTH])
+        second = compiled_unroll(writer)(variables, inputs[LENGTH:], first.carry)
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts), first[1:], second[1:])
+        chex.assert_trees_all_close((second.carry, *joined), tuple(run), rtol=1e-5, atol=1e-6)
+
+    def test_batch_row_equals_the_episode_alone(self, writer):
+        variables, inputs, run = whole_episode(writer)
+        batch = np.stack([inputs + 1, inputs, 2 * inputs])
+        batched = jax.jit(jax.vmap(functools.partial(mnm.unroll, make(writer)), (None, 0)))(variables, batch)
+        chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], batched), run, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.parametrize("length", [0, LENGTH, NUM_STEPS])
+    def test_padding_past_the_length_changes_nothing(self, writer, length):
+        """`length` is traced here: the same compiled function serves all three."""
+        variables, inputs, _ = whole_episode(writer)
+        padded = inputs.copy()
+        padded[length:] = 1e6 * np.array([1, -1, 1])
+        run = compiled_unroll(writer)(variables, padded, length=length)
+        assert not any(np.any(leaf[length:]) for leaf in jax.tree.leaves(run[1:]))
+        if length == 0:
+            start = make(writer).apply(variables, method="initial_carry")
+            chex.assert_trees_all_equal(run.carry, start)
+            return
+        short = compiled_unroll(writer)(variables, inputs[:length])
+        chex.assert_trees_all_equal(run.carry.memory, short.carry.memory)
+        chex.assert_trees_all_equal(run.carry, short.carry)
+        chex.assert_trees_all_equal(jax.tree.map(lambda x: x[:length], run[1:]), short[1:])
+
+    def test_lengths_of_a_batch(self, writer):
+        variables, inputs, run = whole_episode(writer)
+        unroll = jax.jit(jax.vmap(lambda length: mnm.unroll(make(writer), variables, inputs, length=length)))
+        batched = unroll(jnp.arange(NUM_STEPS + 1))
+        for length in range(1, NUM_STEPS + 1):
+            row = jax.tree.map(lambda x, length=length: x[length], batched)
+            valid = jax.tree.map(lambda x, length=length: x[:length], (row[1:], run[1:]))
+            chex.assert_trees_all_close(*valid, rtol=1e-5, atol=1e-6)
+            assert not any(np.any(leaf[length:]) for leaf in jax.tree.leaves(row[1:]))
+        chex.assert_trees_all_close(row.carry, run.carry, rtol=1e-5, atol=1e-6)
+
+    def test_padding_has_gradient_zero_and_changes_no_other(self, writer):
+        variables, inputs, _ = whole_episode(writer)
+
+        @jax.jit
+        @functools.partial(jax.grad, argnums=(0, 1))
+        def gradient(variables, inputs):
+            return LOSSES["everything"](mnm.unroll(make(writer), variables, inputs, length=LENGTH))
+
+        padded = inputs.copy()
+        padded[LENGTH:] = 1e6
+        of_variables, of_inputs = gradient(variables, inputs)
+        of_variables_padded, of_inputs_padded = gradient(variables, padded)
+        assert np.all(of_inputs[LENGTH:] == 0)
+        assert np.all(of_inputs[:LENGTH] != 0)
+        np.testing.assert_array_equal(of_inputs, of_inputs_padded)
+        chex.assert_trees_all_close(of_variables, of_variables_padded, rtol=1e-6, atol=1e-7)
+
+
+class CountingCarry(NamedTuple):
+    count: jax.Array
+    rng: jax.Array
+    memory: Memory
+
+
+class CountingCell(nn.Module):
+    """A cell whose state counts its steps and draws random keys, and whose inputs are symbols, random keys and numbers.
+
+    Its write is scaled by the count and by noise from both random keys, so that a gradient that got any of them wrong
+    would come out wrong.
+    """
+
+    def setup(self):
+        self.table = self.param("table", nn.initializers.normal(), (4, SPEC.key_size))
+        self.initial_memory = self.param("initial_memory", mnm.memory.init, SPEC)
+
+    def initial_carry(self):
+        return CountingCarry(jnp.zeros((), jnp.int32), jax.random.key(7), self.initial_memory)
+
+    def step(self, carry, inputs, valid=True):
+        symbol, rng_input, value = inputs
+        rng, rng_step = jax.random.split(carry.rng)
+        noise = jax.random.normal(rng_step, value.shape) + jax.random.normal(rng_input, value.shape)
+        keys = self.table[symbol][None]
+        actual = mnm.memory.activations(carry.memory, keys)
+        scale = 0.1 * jnp.where(valid, 1 + carry.count, 0)
+        post = (scale * jnp.tanh(actual[1]), scale * (value * noise - actual[2]))
+        write = Write(actual[:2], post)
+        memory = mnm.memory.apply(carry.memory, write)
+        output = mnm.memory.read(memory, keys)[0]
+        return CountingCarry(carry.count + 1, rng, memory), output, {"symbol": symbol}, write
+
+    def __call__(self, carry, inputs):
+        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
+        return carry, (output, trace)
+
+
+class TestLeavesWithoutGradient:
+    """Integers and random keys, in the carry and in the inputs."""
+
+    @staticmethod
+    def draw_arguments():
+        symbols, rngs = jnp.array([2, 0, 0, 3, 2]), jax.random.split(jax.random.key(5), NUM_STEPS)
+        values = jnp.asarray(INPUTS[0, :, :2])
+        variables = draw_variables(CountingCell(), (symbols[0], rngs[0], values[0]))
+        return variables, symbols, rngs, values
+
+    def test_pass_through_the_reversible_gradient(self, float64):
+        """Also from one part of an episode to the next, the first of them padded, for a batch of episodes."""
+        variables, symbols, rngs, values = self.draw_arguments()
+
+        def loss(variables, values, reversible):
+            unroll = functools.partial(mnm.unroll, CountingCell(), variables, reversible=reversible)
+            first = unroll((symbols, rngs, values), length=LENGTH)
+            second = unroll((symbols, rngs, values), first.carry)
+            return LOSSES["outputs"](first) + LOSSES["outputs"](second) + LOSSES["final_memory"](second), (
+                first,
+                second,
+            )
+
+        in_batches = jax.vmap(jax.grad(loss, argnums=(0, 1), has_aux=True), (None, 0, None))
+        gradient = jax.jit(in_batches, static_argnums=2)
+        batch = jnp.stack([values, 2 * values])
+        reversible, (first, second) = gradient(variables, batch, True)
+        plain, (plain_first, plain_second) = gradient(variables, batch, False)
+        chex.assert_trees_all_close(reversible, plain, rtol=1e-10, atol=1e-12)
+        assert all(np.any(leaf) for leaf in jax.tree.leaves(reversible))
+        for run, plain_run in [(first, plain_first), (second, plain_second)]:
+            chex.assert_trees_all_close(run.outputs, plain_run.outputs, rtol=1e-12)
+            np.testing.assert_array_equal(jax.random.key_data(run.carry.rng), jax.random.key_data(plain_run.carry.rng))
+        np.testing.assert_array_equal(first.carry.count, [LENGTH, LENGTH])
+        np.testing.assert_array_equal(second.carry.count, [LENGTH + NUM_STEPS, LENGTH + NUM_STEPS])
+        np.testing.assert_array_equal(first.trace["symbol"], 2 * [[*symbols[:LENGTH], 0, 0]])
+
+    def test_pass_from_one_part_of_an_episode_to_the_next_without_compilation(self):
+        variables, *inputs = self.draw_arguments()
+        unroll = functools.partial(mnm.unroll, CountingCell(), variables)
+        first = unroll(tuple(x[:2] for x in inputs))
+        second = unroll(tuple(x[2:] for x in inputs), first.carry)
+        outputs = np.concatenate([first.outputs, second.outputs])
+        np.testing.assert_allclose(outputs, unroll(tuple(inputs)).outputs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [np.ones((0, 3)), np.ones(()), (np.ones((2, 3)), np.ones((3, 3))), ()],
+    ids=["no_steps", "no_axis", "axes_differ", "nothing"],
+)
+@pytest.mark.parametrize("cell", [make(mnm.writers.local()), mnm.cells.LSTM(2, 4)], ids=["mnm", "lstm"])
+def test_names_the_inputs_at_fault(cell, inputs):
+    variables = draw_variables(cell, INPUTS[0, 0])
+    with pytest.raises(ValueError, match="argument 'inputs': wants a leading axis of at least one time step"):
+        mnm.unroll(cell, variables, inputs)
