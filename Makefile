@@ -16,7 +16,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 # When does learning take off, with and without each thing that matters? 8 seeds, both writers.
-TAKEOFF := $(shell sed -n 's/^    "\(takeoff[a-z0-9_]*\)".*/\1/p' experiments/configs/dictionary.py)
+TAKEOFF := $(shell sed -n 's/^    "\(takeoff[a-z0-9_.]*\)".*/\1/p' experiments/configs/dictionary.py)
 takeoff: .venv/installed
 	for name in $(TAKEOFF); do \
 		$(BIN)/python -m experiments.dictionary --config=experiments/configs/dictionary.py:$$name \

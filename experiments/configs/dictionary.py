@@ -27,7 +27,9 @@ TAKEOFF = {
         "zero_output_layer": False,
         "shared_key_start": False,
     },
+    "takeoff_no_forget_bias": {"forget_bias": False},
     "takeoff_meta_weight_0": {"meta_weight": 0.0},
+    "takeoff_meta_weight_0.1": {"meta_weight": 0.1},
     "takeoff_meta_weight_1": {"meta_weight": 1.0},
 }
 NAMES = ("demo", *TAKEOFF, "hard", *SWEEP)

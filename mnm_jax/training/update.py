@@ -58,7 +58,7 @@ class Settings:
     learning_rate: float = 3e-3
     schedule: str = "constant"
     clip_norm: float = 1.0
-    meta_weight: float = 0.1
+    meta_weight: float = 0.03
     evaluate_every: int = 50
     evaluation_episodes: int = 256
     evaluation_seed: int = 1_000_000

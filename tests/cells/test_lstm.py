@@ -30,17 +30,42 @@ def run_and_gradient(variables, inputs, carry, length, reversible):
     return run, gradients
 
 
-def test_one_step_equals_its_parts():
-    params = draw_variables(CELL, INPUTS[0])["params"]
-    carry = (np.full(4, 0.3), np.full(4, -0.2))
-    controller = nn.OptimizedLSTMCell(4)
-    new_carry, hidden = controller.apply(
-        {"params": params["controller_cell"]}, carry, INPUTS[0] @ params["embedding"]["kernel"]
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_one_step_equals_the_equations_in_numpy():
+    variables = draw_variables(CELL, INPUTS[0])
+    params = jax.tree.map(np.asarray, variables["params"])
+    embedded = INPUTS[0] @ params["embedding"]["kernel"]
+    c, h = np.full(4, 0.3), np.full(4, -0.2)
+    controller = params["controller_cell"]
+    gates = (
+        embedded @ controller["input"]["kernel"] + controller["input"]["bias"] + h @ controller["recurrent"]["kernel"]
     )
-    wanted = hidden @ params["output"]["kernel"] + params["output"]["bias"]
-    result, (output, trace) = CELL.apply(draw_variables(CELL, INPUTS[0]), carry, INPUTS[0])
-    chex.assert_trees_all_close((result, output), (new_carry, wanted), rtol=1e-5)
+    i, f, g, o = np.split(gates, 4)
+    new_c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
+    new_h = sigmoid(o) * np.tanh(new_c)
+    wanted = new_h @ params["output"]["kernel"] + params["output"]["bias"]
+    carry, (output, trace) = CELL.apply(variables, (c, h), INPUTS[0])
+    chex.assert_trees_all_close((carry, output), ((new_c, new_h), wanted), rtol=1e-5)
     assert trace == ()
+
+
+def test_controller_without_forget_bias_equals_that_of_flax():
+    """And its gates start as theirs do: each with an orthogonal recurrent kernel."""
+    cell = mnm.cells.LSTMCell(4, forget_bias=0.0)
+    carry, x = (np.full(4, 0.3, np.float32), np.full(4, -0.2, np.float32)), INPUTS[0].astype(np.float32)
+    params = cell.init(jax.random.key(0), carry, x)["params"]
+    theirs = {}
+    for i, gate in enumerate("ifgo"):
+        part = slice(4 * i, 4 * (i + 1))
+        recurrent = params["recurrent"]["kernel"][:, part]
+        np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(4), atol=1e-5)
+        theirs["i" + gate] = {"kernel": params["input"]["kernel"][:, part]}
+        theirs["h" + gate] = {"kernel": recurrent, "bias": params["input"]["bias"][part]}
+    wanted = nn.OptimizedLSTMCell(4).apply({"params": theirs}, carry, x)
+    chex.assert_trees_all_close(cell.apply({"params": params}, carry, x), wanted, rtol=1e-5)
 
 
 def test_starts_at_zero():

@@ -109,8 +109,11 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed_and_touches_nothing(nam
     assert re.fullmatch(f"error: .*{WRONG[name][1]}.*\n", err), err
 
 
-def test_a_tiny_run_writes_everything_is_extended_and_drawn_again(tmp_path):
-    common = ["--workdir=run", "--num_seeds=2", "--models=mnm_p,lstm", *TINY]
+def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    writer = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "def hebbian" in block)
+    (tmp_path / "hebbian.py").write_text(writer)
+    common = ["--workdir=run", "--num_seeds=2", "--models=hebbian:hebbian,lstm", *TINY]
     first, longer = run_all(
         [
             [*common, "--config.training.num_updates=1"],
@@ -121,14 +124,15 @@ def test_a_tiny_run_writes_everything_is_extended_and_drawn_again(tmp_path):
     workdir = tmp_path / "run"
     for code, out, err in (first, longer):
         assert code == 0, err
-        assert "| MNM-p" in out
+        assert "| hebbian:hebbian" in out
         assert "learning_curves.png" in out
-    for model in ("mnm_p", "lstm"):
+    for model in ("hebbian.hebbian", "lstm"):
         lines = [json.loads(line) for line in (workdir / model / "metrics.jsonl").read_text().splitlines()]
         assert [(line["update"], line["seed"]) for line in lines] == [(u, s) for u in (0, 1, 2) for s in (0, 1)]
         evaluated = [json.loads(line) for line in (workdir / model / "generalization.jsonl").read_text().splitlines()]
         assert [(line["num_pairs"], line["seed"]) for line in evaluated] == [(p, s) for p in (2, 3) for s in (0, 1)]
-    figures = {"learning_curves.png", "generalization.png", "similarity_mnm_p.png", "takeoff.md", "takeoff.csv"}
+    figures = {"learning_curves.png", "generalization.png", "takeoff.md", "takeoff.csv"}
+    assert list(workdir.glob("similarity_*hebbian*.png"))
     assert figures <= {path.name for path in workdir.iterdir()}
-    assert (workdir / "mnm_p" / "episode.npz").exists()
+    assert (workdir / "hebbian.hebbian" / "episode.npz").exists()
     assert not (workdir / "lstm" / "episode.npz").exists()

@@ -1,0 +1,35 @@
+"""What the README says works, word for word."""
+
+import pathlib
+import re
+import types
+
+import pytest
+from writer_suite import WriterSuite
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+WRITER = next(block for block in BLOCKS if "def hebbian()" in block)
+
+
+def run(code, name):
+    module = types.ModuleType(name)
+    exec(compile(code, name, "exec"), module.__dict__)
+    return module
+
+
+hebbian = run(WRITER, "hebbian").hebbian()
+
+
+@pytest.mark.parametrize("writer", [hebbian], ids=["hebbian"])
+class TestTheWriterOfTheReadme(WriterSuite):
+    """It has the properties of every other."""
+
+
+def test_the_writer_of_the_readme_is_short():
+    assert len([line for line in WRITER.splitlines() if line.strip()]) <= 30
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block is not WRITER], ids=lambda block: block[:30])
+def test_the_snippets_run(block):
+    run(block, "snippet")
