@@ -60,6 +60,13 @@ class Experiment:
         """
         return cls(Dictionary(**config.task), models.Settings(**config.model), training.Settings(**config.training))
 
+    def settings(self, name: str) -> training.Settings:
+        """How to train a model: the weight of the meta-objective goes with it."""
+        meta_weight = self.model.meta_weight
+        return dataclasses.replace(
+            self.training, meta_weight=models.default_meta_weight(name) if meta_weight is None else meta_weight
+        )
+
     def cell(self, name: str, task: Dictionary) -> nn.Module:
         """The cell of a model, with room for the episodes of a task."""
         return models.build(
@@ -100,7 +107,7 @@ def train_model(
     report = training.run(
         experiment.task,
         cell,
-        experiment.training,
+        experiment.settings(name),
         seeds,
         directory,
         max_seconds=max_seconds,
@@ -113,7 +120,9 @@ def train_model(
 
 
 def _to_json(name: str, experiment: Experiment, seeds: Sequence[int]) -> str:
-    contents = {"model": name, "seeds": list(seeds), "config": dataclasses.asdict(experiment)}
+    config = dataclasses.asdict(experiment)
+    config["training"] = dataclasses.asdict(experiment.settings(name))
+    contents = {"model": name, "seeds": list(seeds), "config": config}
     return json.dumps(contents, indent=2) + "\n"
 
 
@@ -122,7 +131,7 @@ def _generalize(name: str, experiment: Experiment, seeds: Sequence[int], params:
     lines = []
     for num_pairs in num_pairs_to_evaluate(experiment.task):
         task = dataclasses.replace(experiment.task, num_pairs=num_pairs, num_queries=None)
-        functions = training.compiled(task, experiment.cell(name, task), experiment.training)
+        functions = training.compiled(task, experiment.cell(name, task), experiment.settings(name))
         metrics = jax.device_get(functions.evaluate(params, training.held_out(task, experiment.training)))
         for i, seed in enumerate(seeds):
             values = {metric: float(metrics[metric][i]) for metric in ("character_accuracy", "word_accuracy")}
@@ -149,16 +158,16 @@ def _check_workdir(workdir: pathlib.Path, names: Sequence[str], experiment: Expe
         raise command_line.UsageError(f"--workdir={workdir} is not a directory")
     if not _RESUME.value and workdir.is_dir() and any(workdir.iterdir()):
         raise command_line.UsageError(f"--workdir={workdir} exists; pass --resume to go on in it, or name another")
-    for name in names:
-        path = workdir / _directory(name) / "config.json"
-        if not path.exists():
-            continue
-        saved, wanted = _flatten(json.loads(path.read_text())), _flatten(json.loads(_to_json(name, experiment, seeds)))
-        # A run may be made longer.
-        saved["config.training.num_updates"] = wanted["config.training.num_updates"]
+    for path in sorted(workdir.glob("*/config.json")):
+        saved = _flatten(json.loads(path.read_text()))
+        wanted = _flatten(json.loads(_to_json(saved["model"], experiment, seeds)))
+        # A run may be made longer, and another model trained otherwise; but one figure holds one task.
+        keys = {
+            key for key in saved.keys() | wanted.keys() if saved["model"] in names or key.startswith("config.task.")
+        }
         differences = [
             f"{key} was {saved.get(key)} and is {wanted.get(key)}"
-            for key in sorted(saved.keys() | wanted.keys())
+            for key in sorted(keys - {"config.training.num_updates"})
             if saved.get(key) != wanted.get(key)
         ]
         if differences:

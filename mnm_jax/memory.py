@@ -9,6 +9,7 @@ Source: Munkhdalai, Sordoni, Wang and Trischler, "Metalearned Neural Memory", Ne
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -63,7 +64,9 @@ class Spec:
     zero_output_layer: bool = False
 
     def __post_init__(self) -> None:
-        # A list would make the value unhashable, and configuration files hold lists.
+        if not isinstance(self.hidden_sizes, Sequence):
+            raise ValueError(f"hidden_sizes must be a sequence of whole numbers, got {self.hidden_sizes!r}")
+        # A list would make the value unhashable.
         object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
         _checks.check_positive(key_size=self.key_size, value_size=self.value_size)
         for size in self.hidden_sizes:

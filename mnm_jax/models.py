@@ -28,6 +28,7 @@ class Settings:
       key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
         `'none'` stands for no normalisation.
       embedding_scale: see `cells.Embedding`.
+      meta_weight: weight of the meta-objective in the loss, lambda; `None` for what `default_meta_weight` says.
       forget_bias: whether the controller of a memory that is written starts with a forget bias of 1 (`cells.LSTMCell`)
         or, as in `flax.linen`, without.
     """
@@ -44,6 +45,7 @@ class Settings:
     rate_per: str = "step"
     rate_bias: float = 0.0
     embedding_scale: float = 1.0
+    meta_weight: float | None = None
     forget_bias: bool = True
 
     def __post_init__(self) -> None:
@@ -87,6 +89,15 @@ def find_writer(name: str) -> Writer | None:
     if not isinstance(writer, Writer):
         raise ValueError(f"model {name!r}: makes a {type(writer).__name__}, not a Writer")
     return writer
+
+
+def default_meta_weight(name: str) -> float:
+    """The weight of the meta-objective with which a model takes off most reliably (`experiments/results/takeoff.md`).
+
+    A gradient writer needs hardly any, for it reduces the writing error by itself; a local rule needs some to stay
+    stable; and much of it makes both write what is there already.
+    """
+    return 0.01 if name == "mnm_g" else 0.03
 
 
 def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: int | None, num_steps: int) -> nn.Module:

@@ -56,7 +56,7 @@ def unroll(
       inputs: `[T, input_size]`, or `[T]` symbols, or a pytree of such.
       carry: the state to go on from; `None` for the start of an episode.
       length: how many of the `T` steps count; may be traced. From there on outputs and trace are zero and the state
-        stays as it is.
+        stays as it is, whatever the inputs there are, as long as they are finite.
       reversible: whether to save memory in the gradient, by walking the memory back or, for a cell without `step`, by
         recomputing chunks. `False` is the plain `lax.scan`, to the same numbers up to rounding.
 

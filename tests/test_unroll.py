@@ -67,30 +67,31 @@ def plain_gradients(writer):
     return jax.jit(jax.vmap(gradients, (None, None, 0, 0, 0)))
 
 
-def check_against_plain(writer, name, with_lengths):
-    """Compares a batch of episodes of different lengths, or, without lengths, its second episode, which is whole."""
-    variables, carry = draw_variables(make(writer), INPUTS[0, 0]), draw_carry()
+def reversible_gradients(writer, name):
+    """Of one loss, for one episode, from the reversible unroll."""
 
-    def gradients(variables, inputs, carry, length):
+    def gradients(variables, inputs, carry, length=None):
         def loss(*arguments):
             run = mnm.unroll(make(writer), *arguments, length=length)
             return LOSSES[name](run), run
 
         return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, inputs, carry)
 
-    weights = np.array([float(other == name) for other in LOSSES])
-    plain, plain_run = plain_gradients(writer)(weights, variables, INPUTS, carry, LENGTHS)
-    if with_lengths:
-        reversible, run = jax.jit(jax.vmap(gradients, (None, 0, 0, 0)))(variables, INPUTS, carry, LENGTHS)
-    else:
-        whole = jax.tree.map(lambda x: x[1], carry)
-        reversible, run = jax.jit(gradients)(variables, INPUTS[1], whole, None)
-        plain, plain_run = jax.tree.map(lambda x: x[1], (plain, plain_run))
-    chex.assert_trees_all_close(run, plain_run, rtol=1e-10, atol=1e-12)
-    chex.assert_trees_all_close(reversible, plain, rtol=1e-10, atol=1e-12)
-    of_variables, of_inputs, of_carry = reversible
+    return gradients
+
+
+@functools.cache
+def batched_reversible_gradients(writer, name):
+    return jax.jit(jax.vmap(reversible_gradients(writer, name), (None, 0, 0, 0)))
+
+
+def check_gradients(result, wanted):
+    """Compares values and gradients with respect to variables, inputs and carry; none of these may be all zero."""
+    chex.assert_trees_all_close(result, wanted, rtol=1e-10, atol=1e-12)
+    (of_variables, of_inputs, of_carry), _ = result
     # The initial memory is a parameter, but an episode that begins with a carry does not use it.
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_variables["params"].pop("initial_memory")))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_variables["params"]["initial_memory"]))
+    assert np.any(of_variables["params"]["interface"]["signals"]["kernel"])
     assert np.any(of_inputs)
     assert all(np.any(leaf) for leaf in jax.tree.leaves(of_carry))
 
@@ -99,11 +100,32 @@ class TestReversible:
     @for_both_writers
     @pytest.mark.parametrize("name", LOSSES)
     def test_batch_with_lengths_equals_plain_in_value_and_gradient(self, writer, name, float64):
-        check_against_plain(writer, name, with_lengths=True)
+        arguments = draw_variables(make(writer), INPUTS[0, 0]), INPUTS, draw_carry(), LENGTHS
+        weights = np.array([float(other == name) for other in LOSSES])
+        check_gradients(
+            batched_reversible_gradients(writer, name)(*arguments), plain_gradients(writer)(weights, *arguments)
+        )
 
     @for_both_writers
     def test_episode_equals_plain_in_value_and_gradient(self, writer, float64):
-        check_against_plain(writer, "everything", with_lengths=False)
+        """Alone and without a length, against the row of the batch whose length is that of the episode."""
+        variables, carry = draw_variables(make(writer), INPUTS[0, 0]), draw_carry()
+        weights = np.array([float(name == "everything") for name in LOSSES])
+        plain = plain_gradients(writer)(weights, variables, INPUTS, carry, LENGTHS)
+        inputs, carry, plain = jax.tree.map(lambda x: x[1], (INPUTS, carry, plain))
+        check_gradients(jax.jit(reversible_gradients(writer, "everything"))(variables, inputs, carry), plain)
+
+    @for_both_writers
+    def test_padding_has_gradient_zero_and_changes_no_other(self, writer, float64):
+        gradients = batched_reversible_gradients(writer, "everything")
+        variables, carry = draw_variables(make(writer), INPUTS[0, 0]), draw_carry()
+        padded = INPUTS.copy()
+        padded[0, LENGTH:] = 1e6
+        (of_variables, of_inputs, of_carry), _ = gradients(variables, padded, carry, LENGTHS)
+        assert np.all(of_inputs[0, LENGTH:] == 0)
+        assert np.all(of_inputs[0, :LENGTH] != 0)
+        wanted, _ = gradients(variables, INPUTS, carry, LENGTHS)
+        chex.assert_trees_all_close((of_variables, of_inputs, of_carry), wanted, rtol=1e-12, atol=1e-14)
 
     @for_both_writers
     def test_unused_trace_costs_nothing(self, writer):
@@ -219,23 +241,6 @@ class TestEpisode:
             chex.assert_trees_all_close(*valid, rtol=1e-5, atol=1e-6)
             assert not any(np.any(leaf[length:]) for leaf in jax.tree.leaves(row[1:]))
         chex.assert_trees_all_close(row.carry, run.carry, rtol=1e-5, atol=1e-6)
-
-    def test_padding_has_gradient_zero_and_changes_no_other(self, writer):
-        variables, inputs, _ = whole_episode(writer)
-
-        @jax.jit
-        @functools.partial(jax.grad, argnums=(0, 1))
-        def gradient(variables, inputs):
-            return LOSSES["everything"](mnm.unroll(make(writer), variables, inputs, length=LENGTH))
-
-        padded = inputs.copy()
-        padded[LENGTH:] = 1e6
-        of_variables, of_inputs = gradient(variables, inputs)
-        of_variables_padded, of_inputs_padded = gradient(variables, padded)
-        assert np.all(of_inputs[LENGTH:] == 0)
-        assert np.all(of_inputs[:LENGTH] != 0)
-        np.testing.assert_array_equal(of_inputs, of_inputs_padded)
-        chex.assert_trees_all_close(of_variables, of_variables_padded, rtol=1e-6, atol=1e-7)
 
 
 class CountingCarry(NamedTuple):

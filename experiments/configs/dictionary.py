@@ -29,6 +29,8 @@ TAKEOFF = {
     },
     "takeoff_no_forget_bias": {"forget_bias": False},
     "takeoff_meta_weight_0": {"meta_weight": 0.0},
+    "takeoff_meta_weight_0.01": {"meta_weight": 0.01},
+    "takeoff_meta_weight_0.03": {"meta_weight": 0.03},
     "takeoff_meta_weight_0.1": {"meta_weight": 0.1},
     "takeoff_meta_weight_1": {"meta_weight": 1.0},
 }
@@ -41,10 +43,7 @@ def get_config(name: str = "demo") -> ml_collections.ConfigDict:
         parts = Dictionary(num_pairs=8), models.Settings(32, 32), training.Settings(num_updates=1000)
     elif name in TAKEOFF:
         settings = training.Settings(num_updates=1500, evaluate_every=25)
-        parts = [Dictionary(num_pairs=4), models.Settings(32, 32), settings]
-        for key, value in TAKEOFF[name].items():
-            index = 2 if hasattr(settings, key) else 1
-            parts[index] = dataclasses.replace(parts[index], **{key: value})
+        parts = Dictionary(num_pairs=4), models.Settings(32, 32, **TAKEOFF[name]), settings
     elif name == "hard":
         task = Dictionary(num_pairs=16, word_length=2)
         parts = task, models.Settings(32, 32), training.Settings(num_updates=20_000, evaluate_every=100)
@@ -60,4 +59,8 @@ def get_config(name: str = "demo") -> ml_collections.ConfigDict:
     for key, part in zip(("task", "model", "training"), parts, strict=True):
         config[key] = ml_collections.ConfigDict(dataclasses.asdict(part))
     config.task.num_queries = ml_collections.config_dict.placeholder(int)
+    # The weight of the meta-objective goes with the model.
+    del config.training["meta_weight"]
+    if config.model.meta_weight is None:
+        config.model.meta_weight = ml_collections.config_dict.placeholder(float)
     return config

@@ -50,4 +50,4 @@ class Embedding(nn.Module):
         num_inputs = self.vocabulary_size or inputs.shape[-1]
         scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size))
-        return kernel[inputs] if inputs.ndim == 0 else inputs @ kernel
+        return jnp.asarray(kernel)[inputs] if inputs.ndim == 0 else inputs @ kernel

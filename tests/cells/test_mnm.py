@@ -135,7 +135,7 @@ def case(request):
             *lower, top = variables["params"]["initial_memory"]
             zero_memory = (*lower, jax.tree.map(jnp.zeros_like, top))
             variables = {"params": variables["params"] | {"initial_memory": zero_memory}}
-        return cell, variables, loss_and_gradient
+        return cell, jax.tree.map(np.asarray, variables), loss_and_gradient
 
 
 class TestOuterGradient:
