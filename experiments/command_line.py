@@ -52,7 +52,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
             FLAGS.verbosity = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
         if "config" in FLAGS:
             list(FLAGS.config)  # A configuration file that cannot be read is reported at the first look only.
-    except AttributeError as error:
+    except (AttributeError, KeyError) as error:
         # ml_collections stops at a key that it does not know, without saying which are known.
         _exit(_unknown_key(argv) or error)
     except OSError:

@@ -139,7 +139,11 @@ def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: i
         return cells.LSTM(**common)
     table = {"key_size": settings.memory_size, "value_size": settings.memory_size, "num_heads": settings.num_heads}
     if name == "salu":
-        return cells.SALU(**common, **table, num_slots=cells.num_slots_matching(settings.memory))
+        return cells.SALU(
+            **common,
+            **table,
+            num_slots=cells.num_slots_matching(settings.memory, settings.memory_size, settings.memory_size),
+        )
     return cells.Attention(**common, **table, max_steps=num_steps)
 
 

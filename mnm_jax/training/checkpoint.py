@@ -30,7 +30,7 @@ class Checkpoints:
         """Saves a state under its number of updates, and then drops the older ones."""
         policy = ocp.training.preservation_policies.LatestN(1)
         with ocp.training.Checkpointer(self.directory, preservation_policy=policy) as checkpointer:
-            checkpointer.save_pytree(update, state)
+            checkpointer.save(update, state)
 
     def load(self, like: TrainState) -> TrainState:
         """Loads the newest state.
@@ -45,7 +45,7 @@ class Checkpoints:
         if update is None:
             raise FileNotFoundError(f"no checkpoint in {self.directory}")
         with ocp.training.Checkpointer(self.directory) as checkpointer:
-            return checkpointer.load_pytree(update, jax.tree.map(_abstract, like))
+            return checkpointer.load(update, jax.tree.map(_abstract, like))
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

@@ -159,7 +159,7 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions
         examples = sample_batch(task, jax.random.fold_in(state.rng, state.update), settings.batch_size)
         grads, metrics = jax.grad(run_batch, has_aux=True)(state.params, examples)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics["gradient_norm"] = optax.global_norm(grads)
+        metrics["gradient_norm"] = optax.tree.norm(grads)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, opt_state, state.rng, state.update + 1), metrics
 
