@@ -4,12 +4,12 @@ BIN := .venv/bin
 
 .PHONY: demo test lint takeoff clean
 
-# Trains every model on the demonstration task and draws the figures; a second call goes on where the first one was.
+# Trains four models on the demonstration task and draws the figures; a second call goes on where the first one was.
 demo: .venv/installed
-	$(BIN)/python -m experiments.dictionary --workdir=runs/demo --resume
+	$(BIN)/python -m experiments.dictionary --workdir=runs/demo --models=mnm_p,mnm_g,lstm,attention --resume
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .

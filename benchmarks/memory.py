@@ -2,15 +2,15 @@
 
     python -m benchmarks.memory [--num_steps=50,100,200,400] [--batch_size=32] [--size=100] [--num_layers=3]
 
-prints XLA's own figure for the temporary buffers of one training step, for both writers. The loss is made of the
-outputs and the errors of the writes, so that nothing can be left out.
+prints XLA's own figure for the temporary buffers of one training step on symbols, for both writers. The loss is made of
+the outputs and the errors of the writes, so that nothing can be left out.
 """
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import app, flags, logging
 
 import mnm_jax as mnm
 
@@ -20,12 +20,13 @@ _SIZE = flags.DEFINE_integer("size", 100, "Width of controller, keys, values and
 _NUM_LAYERS = flags.DEFINE_integer("num_layers", 3, "Layers of the memory, L.", lower_bound=1)
 _NUM_HEADS = flags.DEFINE_integer("num_heads", 1, "Heads, H.", lower_bound=1)
 
+_NUM_SYMBOLS = 22  # As many as the demonstration reads.
 WRITERS = {"MNM-p": mnm.writers.local(), "MNM-g": mnm.writers.gradient()}
 
 
 def temporary_bytes(cell: mnm.cells.MNM, num_steps: int, batch_size: int, *, reversible: bool) -> int:
     """XLA's size of the temporary buffers of one gradient, in bytes."""
-    inputs = jnp.zeros((batch_size, num_steps, cell.controller_size))
+    inputs = jnp.zeros((batch_size, num_steps), jnp.int32)
     variables = jax.eval_shape(cell.init, jax.random.key(0), None, inputs[0, 0])
 
     def loss(variables: dict, inputs: jax.Array) -> jax.Array:
@@ -38,13 +39,14 @@ def temporary_bytes(cell: mnm.cells.MNM, num_steps: int, batch_size: int, *, rev
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     del argv
+    logging.set_verbosity(logging.WARNING)
     size, num_layers = _SIZE.value, _NUM_LAYERS.value
     spec = mnm.memory.Spec(size, size, (size,) * (num_layers - 1))
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")
     print(f"batch {_BATCH_SIZE.value}, d={size}, L={num_layers}, H={_NUM_HEADS.value}; megabytes (10^6 bytes)")
     print("| writer | T | plain | reversible |\n| --- | ---: | ---: | ---: |")
     for name, writer in WRITERS.items():
-        cell = mnm.cells.MNM(10, size, spec, writer, num_heads=_NUM_HEADS.value)
+        cell = mnm.cells.MNM(10, size, spec, writer, num_heads=_NUM_HEADS.value, vocabulary_size=_NUM_SYMBOLS)
         for num_steps in map(int, _NUM_STEPS.value):
             plain, reversible = (
                 temporary_bytes(cell, num_steps, _BATCH_SIZE.value, reversible=flag) / 1e6 for flag in (False, True)

@@ -1,5 +1,10 @@
 """What every test may use."""
 
+import os
+
+# Several processes may run tests on one accelerator, so none may take all of its memory at the start.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
 import jax
 import pytest
 
