@@ -16,9 +16,8 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 # When does learning take off, with and without each thing that matters? 8 seeds, both writers.
-TAKEOFF := $(shell sed -n 's/^    "\(takeoff[a-z0-9_.]*\)".*/\1/p' experiments/configs/dictionary.py)
 takeoff: .venv/installed
-	for name in $(TAKEOFF); do \
+	for name in $$($(BIN)/python -c 'from experiments.configs.dictionary import TAKEOFF; print(*TAKEOFF)'); do \
 		$(BIN)/python -m experiments.dictionary --config=experiments/configs/dictionary.py:$$name \
 			--models=mnm_p,mnm_g --num_seeds=8 --workdir=runs/takeoff/$$name --resume || exit 1; \
 	done

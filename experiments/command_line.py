@@ -66,8 +66,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _config_flag(argv: Sequence[str]) -> str | None:
-    given = [argument.partition("=")[2] for argument in argv if argument.lstrip("-").startswith("config=")]
-    return given[-1] if given else None
+    given = None
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if argument in ("--config", "-config"):
+            given = following
+        elif argument.lstrip("-").startswith("config="):
+            given = argument.partition("=")[2]
+    return given
 
 
 def _unknown_key(argv: Sequence[str]) -> str | None:

@@ -9,6 +9,7 @@ A writer of your own is a model too: `--models=my_module:my_writer`, a function 
 
 import dataclasses
 import json
+import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -100,7 +101,9 @@ def train_model(
       Whether the training is finished.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(_to_json(name, experiment, seeds))
+    new = directory / "config.json.tmp"
+    new.write_text(_to_json(name, experiment, seeds))
+    new.replace(directory / "config.json")
     for name_of_end in ("episode.npz", "generalization.jsonl"):
         (directory / name_of_end).unlink(missing_ok=True)  # They would not fit longer curves.
     cell = experiment.cell(name, experiment.task)
@@ -115,7 +118,8 @@ def train_model(
         description=name,
     )
     _save_episode(experiment, cell, report.state.params, directory / "episode.npz")
-    _generalize(name, experiment, seeds, report.state.params, directory / "generalization.jsonl")
+    if report.is_finished:
+        _generalize(name, experiment, seeds, report.state.params, directory / "generalization.jsonl")
     return report.is_finished
 
 
@@ -154,20 +158,29 @@ def _check_workdir(workdir: pathlib.Path, names: Sequence[str], experiment: Expe
     Raises:
       UsageError: if the directory is in use without `--resume`, or by another configuration.
     """
-    if workdir.exists() and not workdir.is_dir():
+    ancestor = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not ancestor.is_dir():
         raise command_line.UsageError(f"--workdir={workdir} is not a directory")
+    if not os.access(ancestor, os.W_OK):
+        raise command_line.UsageError(f"--workdir={workdir} cannot be written to")
     if not _RESUME.value and workdir.is_dir() and any(workdir.iterdir()):
         raise command_line.UsageError(f"--workdir={workdir} exists; pass --resume to go on in it, or name another")
     for path in sorted(workdir.glob("*/config.json")):
-        saved = _flatten(json.loads(path.read_text()))
-        wanted = _flatten(json.loads(_to_json(saved["model"], experiment, seeds)))
-        # A run may be made longer, and another model trained otherwise; but one figure holds one task.
+        try:
+            saved = _flatten(json.loads(path.read_text()))
+            wanted = _flatten(json.loads(_to_json(saved["model"], experiment, seeds)))
+            num_updates = saved["config.training.num_updates"]
+        except (json.JSONDecodeError, AttributeError, KeyError) as error:
+            raise command_line.UsageError(f"{path} cannot be read: {error!r}") from error
+        # A run may be made longer, if its learning rate does not depend on its length, and another model may be trained
+        # otherwise; but one figure holds one task.
         keys = {
             key for key in saved.keys() | wanted.keys() if saved["model"] in names or key.startswith("config.task.")
         }
+        may_be_longer = experiment.training.schedule == "constant" and experiment.training.num_updates > num_updates
         differences = [
             f"{key} was {saved.get(key)} and is {wanted.get(key)}"
-            for key in sorted(keys - {"config.training.num_updates"})
+            for key in sorted(keys - ({"config.training.num_updates"} if may_be_longer else set()))
             if saved.get(key) != wanted.get(key)
         ]
         if differences:
@@ -180,6 +193,12 @@ def _flatten(tree: dict, prefix: str = "") -> dict:
     for key, value in tree.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
+
+
+def _is_finished(directory: pathlib.Path, experiment: Experiment) -> bool:
+    """Whether a model has made all its updates and was evaluated beyond what it was trained on."""
+    latest = training.Checkpoints(directory / training.CHECKPOINTS).latest()
+    return latest == experiment.training.num_updates and (directory / "generalization.jsonl").exists()
 
 
 def _directory(name: str) -> str:
@@ -200,6 +219,7 @@ def main(argv: Sequence[str]) -> None:
         experiment = Experiment.from_config(_CONFIG.value)
         for name in names:
             models.find_writer(name)
+            experiment.settings(name)
     except ValueError as error:
         raise command_line.UsageError(error) from error
     _check_workdir(workdir, names, experiment, seeds)
@@ -208,8 +228,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"An episode of the task ({task.num_steps} steps):")
     print(task.describe(task.sample(jax.random.key(experiment.training.evaluation_seed))), flush=True)
     deadline = time.monotonic() + 60 * _MAX_MINUTES.value
-    for i, name in enumerate(names):
-        budget = (deadline - time.monotonic()) / (len(names) - i)
+    unfinished = [name for name in names if not _is_finished(workdir / _directory(name), experiment)]
+    for name in unfinished:
+        budget = (deadline - time.monotonic()) / (len(unfinished) - unfinished.index(name))
         print(f"Training {name}: {len(seeds)} seeds, {experiment.training.num_updates} updates", flush=True)
         is_finished = train_model(name, experiment, seeds, workdir / _directory(name), budget)
         if not is_finished:

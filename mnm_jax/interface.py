@@ -47,17 +47,18 @@ class Interface(nn.Module):
       shared_key_start: whether the read-key projection starts equal to the write-key projection, then learns freely.
       rate_per: `'step'` for one rate, `'head'` or `'layer'` for one each.
       rate_scale: the largest rate.
-      rate_bias: the bias `b` at the start of training.
+      rate_bias: the bias `b` at the start of training. Negative: a memory that is written timidly at first keeps what
+        was written long ago, and that is what learning starts from.
     """
 
     memory: Spec
     num_heads: int = 1
-    key_normalization: str | None = None
-    value_normalization: str | None = None
-    shared_key_start: bool = False
+    key_normalization: str | None = "rms"
+    value_normalization: str | None = "rms"
+    shared_key_start: bool = True
     rate_per: str = "step"
     rate_scale: float = 1.0
-    rate_bias: float = 0.0
+    rate_bias: float = -2.0
 
     @nn.compact
     def __call__(self, hidden: jax.Array) -> Signals:

@@ -1,4 +1,4 @@
-"""The memory: a multi-layer perceptron whose weights are the state (design equations of MNM, section 2).
+"""The memory: a multi-layer perceptron whose weights are the state.
 
 Reading is a forward pass, with the key as the input and the value as the output. Every function is pure and works
 on the weights of ONE memory; a batch of memories is a `jax.vmap`.
@@ -61,7 +61,7 @@ class Spec:
     value_size: int
     hidden_sizes: tuple[int, ...] = ()
     use_bias: bool = False
-    zero_output_layer: bool = False
+    zero_output_layer: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.hidden_sizes, Sequence):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 
 import flax.linen as nn
 
@@ -43,7 +44,7 @@ class Settings:
     value_normalization: str = "rms"
     shared_key_start: bool = True
     rate_per: str = "step"
-    rate_bias: float = 0.0
+    rate_bias: float = -2.0
     embedding_scale: float = 1.0
     meta_weight: float | None = None
     forget_bias: bool = True
@@ -55,6 +56,9 @@ class Settings:
             num_layers=self.num_layers,
             num_heads=self.num_heads,
         )
+        for option in ("rate_bias", "embedding_scale"):
+            if not math.isfinite(getattr(self, option)):
+                raise ValueError(f"{option} must be finite, got {getattr(self, option)!r}")
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", "none"))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", "none"))
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
@@ -84,7 +88,7 @@ def find_writer(name: str) -> Writer | None:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(NAMES)}, or module:function for a writer")
     try:
         writer = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # Whatever is wrong in the user's module.
         raise ValueError(f"model {name!r}: cannot make a writer: {error}") from error
     if not isinstance(writer, Writer):
         raise ValueError(f"model {name!r}: makes a {type(writer).__name__}, not a Writer")

@@ -58,7 +58,8 @@ def unroll(
       length: how many of the `T` steps count; may be traced. From there on outputs and trace are zero and the state
         stays as it is, whatever the inputs there are, as long as they are finite.
       reversible: whether to save memory in the gradient, by walking the memory back or, for a cell without `step`, by
-        recomputing chunks. `False` is the plain `lax.scan`, to the same numbers up to rounding.
+        recomputing chunks. `False` is the plain `lax.scan`, to the same numbers up to rounding; forward-mode
+        derivatives (`jax.jvp`, `jax.hessian`) of a cell that writes need it.
 
     Returns:
       The carry, the outputs and the trace.

@@ -147,7 +147,9 @@ def _local(hidden_size: int | None, use_key: bool, use_activations: bool) -> Wri
             num_inputs = spec.value_size + use_key * spec.key_size + use_activations * size
             hidden_sizes = () if hidden_size is None else (hidden_size,)
             # A backward function is itself a small perceptron: tanh inside, linear at the top.
-            backward.append(memory_lib.init(rng_layer, Spec(num_inputs, size, hidden_sizes, use_bias=True)))
+            backward.append(
+                memory_lib.init(rng_layer, Spec(num_inputs, size, hidden_sizes, use_bias=True, zero_output_layer=False))
+            )
         return {"backward": tuple(backward)}
 
     def write(params: Params, memory: Memory, keys: jax.Array, values: jax.Array, rate: jax.Array) -> Write:

@@ -75,7 +75,7 @@ class TestInit:
         assert [layer.bias for layer in memory.init(jax.random.key(0), Spec(3, 2, (4,)))] == [None, None]
 
     def test_variance_is_one_over_the_width_of_the_layers_input(self):
-        lower, upper = memory.init(jax.random.key(0), Spec(50, 50, (200,)))
+        lower, upper = memory.init(jax.random.key(0), Spec(50, 50, (200,), zero_output_layer=False))
         np.testing.assert_allclose(np.std(lower.kernel) * np.sqrt(50), 1, rtol=0.05)
         np.testing.assert_allclose(np.std(upper.kernel) * np.sqrt(200), 1, rtol=0.05)
 
@@ -91,7 +91,7 @@ class TestInit:
         with_zeros = Spec(3, 2, (4, 5), use_bias=use_bias, zero_output_layer=True)
         weights = memory.init(jax.random.key(0), with_zeros)
         np.testing.assert_array_equal(memory.read(weights, jnp.ones((2, 3))), np.zeros((2, 2)))
-        usual = memory.init(jax.random.key(0), Spec(3, 2, (4, 5), use_bias=use_bias))
+        usual = memory.init(jax.random.key(0), Spec(3, 2, (4, 5), use_bias=use_bias, zero_output_layer=False))
         chex.assert_trees_all_equal(weights[:-1], usual[:-1])
 
 

@@ -26,6 +26,12 @@ class TestTheWriterOfTheReadme(WriterSuite):
     """It has the properties of every other."""
 
 
+def test_the_readme_is_filled_in_and_its_links_lead_somewhere():
+    assert "{{" not in README
+    for target in re.findall(r"\]\((?!http)([^)]*)\)", README):
+        assert (pathlib.Path(__file__).parents[1] / target).exists(), target
+
+
 def test_the_writer_of_the_readme_is_short():
     assert len([line for line in WRITER.splitlines() if line.strip()]) <= 30
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
 class TestEveryWriter(WriterSuite):
     def test_permuting_the_heads_changes_nothing(self, writer, float64):
-        spec = Spec(3, 2, (4,), use_bias=True)
+        spec = Spec(3, 2, (4,), use_bias=True, zero_output_layer=False)
         memory, _, _, _ = example(spec, seed=0)
         draw = np.random.default_rng(1)
         keys, values, rate = draw.normal(size=(3, 3)), draw.normal(size=(3, 2)), draw.uniform(size=(2, 3))
@@ -33,7 +33,7 @@ class TestEveryWriter(WriterSuite):
         chex.assert_trees_all_close(permuted, straight, rtol=0, atol=1e-14)
 
     def test_names_the_argument_at_fault(self, writer):
-        spec = Spec(3, 2, (4,))
+        spec = Spec(3, 2, (4,), zero_output_layer=False)
         params, memory = writer.init(jax.random.key(0), spec), mnm.memory.init(jax.random.key(1), spec)
         keys, values = jnp.ones((2, 3)), jnp.ones((2, 2))
         write = functools.partial(writer.write, params, memory)

@@ -33,7 +33,10 @@ NUM_STEPS = 3
 INPUT_SIZE = 3
 
 # Every width differs, so that no factor fits a layer that it does not belong to.
-SPECS = {use_bias: mnm.memory.Spec(3, 2, hidden_sizes=(4, 5), use_bias=use_bias) for use_bias in (False, True)}
+SPECS = {
+    use_bias: mnm.memory.Spec(3, 2, hidden_sizes=(4, 5), use_bias=use_bias, zero_output_layer=False)
+    for use_bias in (False, True)
+}
 
 
 RATES = np.full((3, NUM_HEADS), 0.5, np.float32)
@@ -64,7 +67,7 @@ def compiled_write(writer: Writer):
 
 def make_cell(writer: Writer) -> mnm.cells.MNM:
     # The plainest controller compiles fastest, and the writer is what is tested.
-    spec = mnm.memory.Spec(3, 2, hidden_sizes=(4,), use_bias=True)
+    spec = mnm.memory.Spec(3, 2, hidden_sizes=(4,), use_bias=True, zero_output_layer=False)
     return mnm.cells.MNM(2, 4, spec, writer, num_heads=NUM_HEADS, controller=nn.SimpleCell)
 
 

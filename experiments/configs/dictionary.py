@@ -27,6 +27,7 @@ TAKEOFF = {
         "zero_output_layer": False,
         "shared_key_start": False,
     },
+    "takeoff_rate_bias_0": {"rate_bias": 0.0},
     "takeoff_no_forget_bias": {"forget_bias": False},
     "takeoff_meta_weight_0": {"meta_weight": 0.0},
     "takeoff_meta_weight_0.01": {"meta_weight": 0.01},

@@ -153,5 +153,6 @@ def _explanation(threshold: float) -> str:
     return (
         f"Take-off: the first evaluation at which a seed's word accuracy on held-out episodes is above {threshold:g}, "
         "in updates. The median is over all seeds, one that never took off counting as later than others; the range "
-        "is over those that did. Minutes: wall-clock time of training, all seeds together."
+        "is over those that did. Minutes: wall-clock time of training, all seeds together. Attention pays for its "
+        "whole table at every step."
     )

@@ -112,7 +112,9 @@ class Attention(nn.Module):
             num_heads=self.num_heads,
         )
         self.embedding = Embedding(
-            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+            self.controller_size if self.embedding_size is None else self.embedding_size,
+            self.vocabulary_size,
+            self.embedding_scale,
         )
         self.controller_cell = LSTMCell(self.controller_size)
         # Without a bias, as in the source: that of the keys would shift all scores of a query alike, which a softmax

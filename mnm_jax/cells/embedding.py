@@ -11,7 +11,7 @@ class Embedding(nn.Module):
     """A linear map of the inputs whose output has root mean square `scale` at the start of training, by default 1.
 
     Inputs that move the controller's state too little make its states, and hence its keys, nearly parallel, so that
-    every write overwrites the one before; see the take-off table in `experiments/results/`.
+    every write overwrites the one before; see `experiments/results/takeoff.md`.
 
     Attributes:
       size: width of the embedding.
@@ -37,7 +37,9 @@ class Embedding(nn.Module):
 
         Raises:
           AssertionError: if the inputs are none of these.
+          ValueError: if the size is below 1.
         """
+        _checks.check_positive(embedding_size=self.size)
         inputs = jnp.asarray(inputs)
         if jnp.issubdtype(inputs.dtype, jnp.integer):
             if self.vocabulary_size is None or inputs.ndim != 0:

@@ -29,7 +29,9 @@ class LSTM(nn.Module):
         """Makes the parts; linen calls it."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
         self.embedding = Embedding(
-            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+            self.controller_size if self.embedding_size is None else self.embedding_size,
+            self.vocabulary_size,
+            self.embedding_scale,
         )
         self.controller_cell = LSTMCell(self.controller_size)
         self.output = nn.Dense(self.output_size)

@@ -93,12 +93,12 @@ class MNM(nn.Module):
     controller: type[nn.RNNCellBase] = LSTMCell
     read_combination: str = "mean"
     learned_initial_memory: bool = True
-    key_normalization: str | None = None
-    value_normalization: str | None = None
-    shared_key_start: bool = False
+    key_normalization: str | None = "rms"
+    value_normalization: str | None = "rms"
+    shared_key_start: bool = True
     rate_per: str = "step"
     rate_scale: float = 1.0
-    rate_bias: float = 0.0
+    rate_bias: float = -2.0
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
@@ -107,7 +107,9 @@ class MNM(nn.Module):
         )
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
         self.embedding = Embedding(
-            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+            self.controller_size if self.embedding_size is None else self.embedding_size,
+            self.vocabulary_size,
+            self.embedding_scale,
         )
         self.controller_cell = self.controller(self.controller_size)
         self.interface = Interface(

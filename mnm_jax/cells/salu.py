@@ -161,7 +161,9 @@ class SALU(nn.Module):
         )
         width = self.key_size + self.value_size
         self.embedding = Embedding(
-            self.embedding_size or self.controller_size, self.vocabulary_size, self.embedding_scale
+            self.controller_size if self.embedding_size is None else self.embedding_size,
+            self.vocabulary_size,
+            self.embedding_scale,
         )
         self.controller_cell = LSTMCell(self.controller_size)
         self.interface = nn.Dense(self.num_heads * (2 * self.key_size + 2 * width + 2))

@@ -69,7 +69,7 @@ def run(
     """Trains all seeds side by side, from the checkpoint in `directory` if there is one.
 
     Every random number comes from the seeds, so that the same call writes the same `metrics.jsonl` on the same machine,
-    and a resumed run writes what an uninterrupted one would have written.
+    and a run that was interrupted by its budget writes, resumed, what it would have written in one go.
 
     Args:
       task: what to learn.
@@ -87,6 +87,7 @@ def run(
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
+    deadline = start + max_seconds
     init, train_chunk, evaluate = compiled(task, cell, settings)
     examples = held_out(task, settings)
 
@@ -95,9 +96,9 @@ def run(
     checkpoints = Checkpoints(directory / CHECKPOINTS)
     if (update := checkpoints.latest()) is not None:
         state = checkpoints.load(state)
-        start -= _drop_later_lines(directory / TIMING, update)[-1]["seconds"]
         _drop_later_lines(directory / METRICS, update)
-        max_seconds += time.monotonic() - start
+        if timing := _drop_later_lines(directory / TIMING, update):
+            start -= timing[-1]["seconds"]
         metrics = jax.device_get(evaluate(state.params, examples))
     else:
         update = 0
@@ -118,7 +119,7 @@ def run(
             _log(directory, update, seeds, jax.device_get(training_metrics), metrics, time.monotonic() - start)
             progress.update(n)
             progress.set_postfix({headline: f"{np.mean(metrics[headline]):.3f}"})
-            if time.monotonic() - start >= max_seconds:
+            if time.monotonic() >= deadline:
                 break
     if checkpoints.latest() != update:
         checkpoints.save(update, state)
@@ -149,12 +150,14 @@ def _log(
 def _drop_later_lines(path: pathlib.Path, update: int) -> list[dict[str, Any]]:
     """Keeps the lines of a file up to an update, and returns them. A line that was cut off is later than that."""
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text().splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
             break
         if line["update"] <= update:
             lines.append(line)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shortened = path.with_suffix(".tmp")
+    shortened.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shortened.replace(path)
     return lines

@@ -54,6 +54,12 @@ WRONG = {
         ["--workdir=new", f"--config={ROOT}/experiments/configs/dictionary.py:dem"],
         "unknown configuration 'dem'; choose from demo, takeoff, .*pairs16_length4",
     ),
+    "configuration after a space": (
+        ["--workdir=new", "--config", "none.py"],
+        "--config=none.py: there is no such file",
+    ),
+    "impossible weight": (["--workdir=new", "--config.model.meta_weight=-1"], "meta_weight must be finite and not neg"),
+    "workdir below a file": (["--workdir=file/below"], "--workdir=file/below is not a directory"),
     "no such file": (["--workdir=new", "--config=none.py:demo"], "--config=none.py:demo: there is no such file"),
     "too many words": (
         ["--workdir=new", "--config.task.num_pairs=11"],
