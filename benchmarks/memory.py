@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory [--num_steps=50,100,200,400] [--batch_size=32] [--size=100] [--num_layers=3]
 
-prints XLA's own figure for the temporary buffers of one training step on symbols, for both writers. The loss is made of
-the outputs and the errors of the writes, so that nothing can be left out.
+prints XLA's own figure for the temporary buffers of one gradient, for both writers. The inputs are symbols, and the
+loss is made of the outputs and the errors of the writes, so that nothing can be left out.
 """
 
 from collections.abc import Sequence
