@@ -144,7 +144,7 @@ def test_impossible_settings_are_refused(arguments, message):
 def test_a_writing_memory_learns_the_dictionary_in_a_minute(tmp_path):
     """Far below what knowing the words, but not the pairing, would give."""
     task = Dictionary(num_pairs=2, source_alphabet_size=4, target_alphabet_size=4)
-    settings = training.Settings(num_updates=200, evaluate_every=100, evaluation_episodes=64)
+    settings = training.Settings(num_updates=300, evaluate_every=150, evaluation_episodes=64)
     model = models.Settings(controller_size=16, memory_size=16, num_layers=2)
     cell = models.build("mnm_p", model, output_size=4, vocabulary_size=task.vocabulary_size, num_steps=task.num_steps)
     report = training.run(task, cell, settings, [0], tmp_path)
