@@ -229,8 +229,8 @@ def main(argv: Sequence[str]) -> None:
     print(task.describe(task.sample(jax.random.key(experiment.training.evaluation_seed))), flush=True)
     deadline = time.monotonic() + 60 * _MAX_MINUTES.value
     unfinished = [name for name in names if not _is_finished(workdir / _directory(name), experiment)]
-    for name in unfinished:
-        budget = (deadline - time.monotonic()) / (len(unfinished) - unfinished.index(name))
+    for i, name in enumerate(unfinished):
+        budget = (deadline - time.monotonic()) / (len(unfinished) - i)
         print(f"Training {name}: {len(seeds)} seeds, {experiment.training.num_updates} updates", flush=True)
         is_finished = train_model(name, experiment, seeds, workdir / _directory(name), budget)
         if not is_finished:
