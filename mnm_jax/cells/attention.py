@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from mnm_jax import _checks
 from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import Embedding
+from mnm_jax.cells.embedding import embedding_of
 
 
 class AttentionCarry(NamedTuple):
@@ -111,11 +111,7 @@ class Attention(nn.Module):
             value_size=self.value_size,
             num_heads=self.num_heads,
         )
-        self.embedding = Embedding(
-            self.controller_size if self.embedding_size is None else self.embedding_size,
-            self.vocabulary_size,
-            self.embedding_scale,
-        )
+        self.embedding = embedding_of(self)
         self.controller_cell = LSTMCell(self.controller_size)
         # Without a bias, as in the source: that of the keys would shift all scores of a query alike, which a softmax
         # does not see.

@@ -53,3 +53,9 @@ class Embedding(nn.Module):
         scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size))
         return jnp.asarray(kernel)[inputs] if inputs.ndim == 0 else inputs @ kernel
+
+
+def embedding_of(cell: nn.Module) -> Embedding:
+    """The embedding of a cell, from the cell's fields; as wide as the controller unless they say otherwise."""
+    size = cell.controller_size if cell.embedding_size is None else cell.embedding_size
+    return Embedding(size, cell.vocabulary_size, cell.embedding_scale)

@@ -5,7 +5,7 @@ import jax
 
 from mnm_jax import _checks
 from mnm_jax.cells.controller import LSTMCarry, LSTMCell
-from mnm_jax.cells.embedding import Embedding
+from mnm_jax.cells.embedding import embedding_of
 
 
 class LSTM(nn.Module):
@@ -28,11 +28,7 @@ class LSTM(nn.Module):
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
-        self.embedding = Embedding(
-            self.controller_size if self.embedding_size is None else self.embedding_size,
-            self.vocabulary_size,
-            self.embedding_scale,
-        )
+        self.embedding = embedding_of(self)
         self.controller_cell = LSTMCell(self.controller_size)
         self.output = nn.Dense(self.output_size)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mnm_jax import _checks, memory
 from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import Embedding
+from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.interface import Interface
 from mnm_jax.memory import Memory, Spec, Write
 from mnm_jax.writers import Writer
@@ -106,11 +106,7 @@ class MNM(nn.Module):
             output_size=self.output_size, controller_size=self.controller_size, num_heads=self.num_heads
         )
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
-        self.embedding = Embedding(
-            self.controller_size if self.embedding_size is None else self.embedding_size,
-            self.vocabulary_size,
-            self.embedding_scale,
-        )
+        self.embedding = embedding_of(self)
         self.controller_cell = self.controller(self.controller_size)
         self.interface = Interface(
             memory=self.memory,

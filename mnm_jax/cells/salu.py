@@ -17,7 +17,7 @@ import numpy as np
 
 from mnm_jax import _checks
 from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import Embedding
+from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.memory import Spec
 
 NORM_EPSILON = 1e-6
@@ -160,11 +160,7 @@ class SALU(nn.Module):
             num_heads=self.num_heads,
         )
         width = self.key_size + self.value_size
-        self.embedding = Embedding(
-            self.controller_size if self.embedding_size is None else self.embedding_size,
-            self.vocabulary_size,
-            self.embedding_scale,
-        )
+        self.embedding = embedding_of(self)
         self.controller_cell = LSTMCell(self.controller_size)
         self.interface = nn.Dense(self.num_heads * (2 * self.key_size + 2 * width + 2))
         self.initial_table = self.param("initial_table", nn.initializers.normal(width**-0.5), (self.num_slots, width))
