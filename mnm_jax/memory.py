@@ -119,13 +119,19 @@ def activations(memory: Memory, keys: jax.Array, offsets: tuple[jax.Array, ...] 
 
     Returns:
       `(z^0, ..., z^L)`, each `[H, d_l]`; the first is `keys`, the last the values.
+
+    Raises:
+      AssertionError: if an argument has another shape or is not floating-point.
     """
+    _check_kernels(memory)
+    _checks.check_array("keys", keys, (None, memory[0].kernel.shape[0]))
     outputs = [keys]
     for i, layer in enumerate(memory):
         z = outputs[-1] @ layer.kernel
         if layer.bias is not None:
             z = z + layer.bias
         if offsets is not None:
+            _checks.check_array(f"offsets[{i}]", offsets[i], z.shape)
             z = z + offsets[i]
         outputs.append(z if i == len(memory) - 1 else jnp.tanh(z))
     return tuple(outputs)
@@ -142,9 +148,8 @@ def read(memory: Memory, keys: jax.Array) -> jax.Array:
       The values, `[H, value_size]`.
 
     Raises:
-      AssertionError: if `keys` is not of shape `[H, key_size]` or not floating-point.
+      AssertionError: if an argument has another shape or is not floating-point.
     """
-    _checks.check_array("keys", keys, (None, memory[0].kernel.shape[0]))
     return activations(memory, keys)[-1]
 
 
@@ -175,6 +180,7 @@ def _add(memory: Memory, write: Write, sign: int) -> Memory:
             f"argument 'write': has factors for {len(write.pre)} and {len(write.post)} layers (pre and post), "
             f"but the memory has {len(memory)}"
         )
+    _check_kernels(memory)
     layers = []
     for i, (layer, pre, post) in enumerate(zip(memory, write.pre, write.post, strict=True)):
         d_in, d_out = layer.kernel.shape
@@ -184,3 +190,9 @@ def _add(memory: Memory, write: Write, sign: int) -> Memory:
         bias = None if layer.bias is None else layer.bias + sign * post.sum(axis=0)
         layers.append(Layer(kernel, bias))
     return tuple(layers)
+
+
+def _check_kernels(memory: Memory) -> None:
+    """Checks that this is one memory: a batch of them, without the `jax.vmap`, has kernels of rank 3."""
+    for i, layer in enumerate(memory):
+        _checks.check_array(f"memory[{i}].kernel", layer.kernel, (None, None))

@@ -131,12 +131,32 @@ class TestRead:
             memory.activations(without, keys, offsets), memory.activations(with_bias, keys), rtol=1e-12
         )
 
+    @pytest.mark.parametrize("function", [memory.read, memory.activations])
     @pytest.mark.parametrize(
-        "keys", [np.ones((2, 4)), np.ones(3), np.ones((2, 3), int)], ids=["width", "no_heads", "integers"]
+        "keys",
+        [np.ones((2, 4)), np.ones(3), np.ones((1, 2, 3)), np.ones((2, 3), int)],
+        ids=["width", "no_heads", "batch", "integers"],
     )
-    def test_names_the_keys_at_fault(self, keys):
+    def test_names_the_keys_at_fault(self, function, keys):
         with pytest.raises(AssertionError, match="argument 'keys'"):
-            memory.read(random_memory(SPEC), keys)
+            function(random_memory(SPEC), keys)
+
+    @pytest.mark.parametrize("offset", [np.ones(4), np.ones((1, 2, 4))], ids=["no_heads", "batch"])
+    def test_names_the_offset_at_fault(self, offset):
+        offsets = (offset, np.ones((2, 5)), np.ones((2, 2)))
+        with pytest.raises(AssertionError, match=r"argument 'offsets\[0\]'"):
+            memory.activations(random_memory(SPEC), np.ones((2, 3)), offsets)
+
+
+def test_names_the_kernel_of_a_batch_of_memories():
+    batch = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), random_memory(SPEC))
+    for function, argument in [
+        (memory.read, np.ones((2, 3))),
+        (memory.activations, np.ones((2, 3))),
+        (memory.apply, random_write(SPEC, rank=2)),
+    ]:
+        with pytest.raises(AssertionError, match=r"argument 'memory\[0\].kernel'"):
+            function(batch, argument)
 
 
 class TestApplyAndRevert:

@@ -49,9 +49,9 @@ def attend(keys: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
     Raises:
       AssertionError: if keys or queries have another shape or are not floating-point.
     """
+    _checks.check_array("queries", queries, (None, None))
     num_heads, key_size = queries.shape
     _checks.check_array("keys", keys, (None, num_heads, key_size))
-    _checks.check_array("queries", queries, (num_heads, key_size))
     scores = jnp.einsum("shk,hk->sh", keys, queries) * key_size**-0.5
     is_written = jnp.arange(keys.shape[0]) < count
     return nn.softmax(jnp.where(is_written[:, None], scores, -jnp.inf), axis=0)

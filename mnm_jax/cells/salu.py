@@ -1,6 +1,6 @@
 """A baseline: an LSTM with a look-up table that is written and read by soft attention (SALU).
 
-Axes: `S` slots of the table, `H` heads, `W = key_size + value_size` floats per slot.
+Axes: `S` slots of the table, `H` heads. Keys and values of the slots are two arrays.
 
 Sources: the baseline LSTM+SALU of Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4; writing by
 erase and add and addressing by content of Graves, Wayne and Danihelka, "Neural Turing Machines", 2014
@@ -28,12 +28,14 @@ class SALUCarry(NamedTuple):
 
     Attributes:
       controller: the carry of the LSTM, `(c, h)`, each `[controller_size]`.
-      table: `[S, W]`, for each slot its key, then its value.
+      keys: `[S, key_size]`, the slots' keys.
+      values: `[S, value_size]`, the slots' values.
       read: the value read at the step before, `[value_size]`.
     """
 
     controller: tuple[jax.Array, jax.Array]
-    table: jax.Array
+    keys: jax.Array
+    values: jax.Array
     read: jax.Array
 
 
@@ -69,21 +71,23 @@ def address(slot_keys: jax.Array, keys: jax.Array, strengths: jax.Array) -> jax.
     Raises:
       AssertionError: if an argument has another shape or is not floating-point.
     """
+    _checks.check_array("keys", keys, (None, None))
     num_heads, key_size = keys.shape
     _checks.check_array("slot_keys", slot_keys, (None, key_size))
     _checks.check_array("strengths", strengths, (num_heads,))
-    cosines = _unit(keys) @ _unit(slot_keys).T
+    # Dividing the products, not the keys of all slots, saves passes over the table.
+    cosines = keys @ slot_keys.T * _inverse_length(keys)[:, None] * _inverse_length(slot_keys)
     return nn.softmax(strengths[:, None] * cosines, axis=-1)
 
 
 def write(table: jax.Array, weights: jax.Array, erase: jax.Array, additions: jax.Array) -> jax.Array:
-    """Writes with all heads at once: `M <- M * prod_i (1 - w_i e_i^T) + sum_i w_i a_i^T`.
+    """Writes keys, or values, with all heads at once: `M <- M * prod_i (1 - w_i e_i^T) + sum_i w_i a_i^T`.
 
     All heads erase before any of them adds, so the result does not depend on their order. One head alone writes as in
     a Neural Turing Machine.
 
     Args:
-      table: `[S, W]`, the contents before.
+      table: `[S, W]`, the contents before; `W` is `key_size` for keys and `value_size` for values.
       weights: `[H, S]`, where each head writes.
       erase: `[H, W]`, between 0 and 1: how much of each float a head erases.
       additions: `[H, W]`, what each head adds.
@@ -94,19 +98,21 @@ def write(table: jax.Array, weights: jax.Array, erase: jax.Array, additions: jax
     Raises:
       AssertionError: if an argument has another shape or is not floating-point.
     """
+    _checks.check_array("table", table, (None, None))
     num_slots, width = table.shape
+    _checks.check_array("weights", weights, (None, num_slots))
     num_heads, _ = weights.shape
-    _checks.check_array("weights", weights, (num_heads, num_slots))
     _checks.check_array("erase", erase, (num_heads, width))
     _checks.check_array("additions", additions, (num_heads, width))
-    keep = jnp.prod(1 - weights[:, :, None] * erase[:, None, :], axis=0)
-    return table * keep + weights.T @ additions
+    for head_weights, head_erase in zip(weights, erase, strict=True):  # The gradient of `jnp.prod` is slow.
+        table = table * (1 - jnp.outer(head_weights, head_erase))
+    return table + weights.T @ additions
 
 
-def _unit(vectors: jax.Array) -> jax.Array:
-    """Brings each row to length 1."""
+def _inverse_length(vectors: jax.Array) -> jax.Array:
+    """One over the length of each row."""
     # The epsilon stands inside the root: at a zero vector the gradient of the root would be infinite.
-    return vectors * jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1, keepdims=True) + NORM_EPSILON)
+    return jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1) + NORM_EPSILON)
 
 
 class SALU(nn.Module):
@@ -118,8 +124,8 @@ class SALU(nn.Module):
     and `write`. The read addresses `M_t` by its keys and averages the values with those weights; `r_t` is the mean of
     that over heads. The output is `y_t = W_o [h_t ; r_t] + b_o`.
 
-    The table at the start of an episode is learned, from N(0, 1 / W): slots that start equal would always be addressed,
-    and hence written, equally.
+    The table at the start of an episode is learned, from N(0, 1 / (key_size + value_size)): slots that start equal
+    would always be addressed, and hence written, equally.
 
     Example:
       >>> num_slots = mnm.cells.num_slots_matching(spec, key_size=8, value_size=8)
@@ -163,14 +169,17 @@ class SALU(nn.Module):
         self.embedding = embedding_of(self)
         self.controller_cell = LSTMCell(self.controller_size)
         self.interface = nn.Dense(self.num_heads * (2 * self.key_size + 2 * width + 2))
-        self.initial_table = self.param("initial_table", nn.initializers.normal(width**-0.5), (self.num_slots, width))
+        initializer = nn.initializers.normal(width**-0.5)
+        self.initial_keys = self.param("initial_keys", initializer, (self.num_slots, self.key_size))
+        self.initial_values = self.param("initial_values", initializer, (self.num_slots, self.value_size))
         self.output = nn.Dense(self.output_size)
 
     def initial_carry(self) -> SALUCarry:
         """The state at the start of an episode: controller and read at zero, the learned initial table."""
         # The key only shapes the interface of linen: the LSTM starts at zero.
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
-        return SALUCarry(controller, self.initial_table, jnp.zeros(self.value_size, jnp.float32))
+        read = jnp.zeros(self.value_size, jnp.float32)
+        return SALUCarry(controller, self.initial_keys, self.initial_values, read)
 
     def __call__(self, carry: SALUCarry | None, inputs: jax.Array) -> tuple[SALUCarry, tuple[jax.Array, tuple[()]]]:
         """One step.
@@ -186,17 +195,18 @@ class SALU(nn.Module):
         embedded = self.embedding(inputs)
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
 
-        width = self.key_size + self.value_size
-        ends = np.cumsum([self.key_size, self.key_size, width, width])
+        sizes = (self.key_size, self.key_size, self.key_size, self.value_size, self.key_size, self.value_size)
         signals = self.interface(hidden).reshape(self.num_heads, -1)
-        write_keys, read_keys, additions, erase, strengths = jnp.split(signals, ends, axis=-1)
+        write_keys, read_keys, add_keys, add_values, erase_keys, erase_values, strengths = jnp.split(
+            signals, np.cumsum(sizes), axis=-1
+        )
         write_strengths, read_strengths = nn.softplus(strengths).T
 
-        write_weights = address(carry.table[:, : self.key_size], jnp.tanh(write_keys), write_strengths)
-        table = write(carry.table, write_weights, nn.sigmoid(erase), jnp.tanh(additions))
+        write_weights = address(carry.keys, jnp.tanh(write_keys), write_strengths)
+        keys = write(carry.keys, write_weights, nn.sigmoid(erase_keys), jnp.tanh(add_keys))
+        values = write(carry.values, write_weights, nn.sigmoid(erase_values), jnp.tanh(add_values))
 
-        slot_keys, slot_values = jnp.split(table, (self.key_size,), axis=-1)
-        read_weights = address(slot_keys, jnp.tanh(read_keys), read_strengths)
-        read = (read_weights @ slot_values).mean(axis=0)
+        read_weights = address(keys, jnp.tanh(read_keys), read_strengths)
+        read = (read_weights @ values).mean(axis=0)
         output = self.output(jnp.concatenate([hidden, read]))
-        return SALUCarry(controller, table, read), (output, ())
+        return SALUCarry(controller, keys, values, read), (output, ())

@@ -1,19 +1,19 @@
+"""Tests of attention to everything that was written in the episode."""
+
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from carried_suite import CONTROLLER_SIZE, INPUT_SIZE, OUTPUT_SIZE, CarriedSuite, T, assert_close, normal
 
 import mnm_jax as mnm
 from mnm_jax.cells import attention
 
-T, INPUT_SIZE, OUTPUT_SIZE, CONTROLLER_SIZE = 6, 3, 2, 4
 S, KEY_SIZE, VALUE_SIZE, H = 9, 3, 2, 2
 
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -21,31 +21,8 @@ def cell():
     return mnm.cells.Attention(OUTPUT_SIZE, CONTROLLER_SIZE, S, KEY_SIZE, VALUE_SIZE, num_heads=H)
 
 
-@pytest.fixture(scope="module")
-def inputs():
-    return normal(0, T, INPUT_SIZE)
-
-
-@pytest.fixture(scope="module")
-def variables(cell, inputs):
-    return jax.jit(cell.init)(jax.random.key(1), None, inputs[0])
-
-
-@pytest.fixture(scope="module")
-def unroll(cell):
-    return jax.jit(functools.partial(mnm.unroll, cell))
-
-
-@pytest.fixture(scope="module")
-def whole(unroll, variables, inputs):
-    return unroll(variables, inputs)
-
-
-@pytest.fixture(scope="module")
-def halves(cell, unroll, variables, inputs):
-    """The two halves of the episode, the second going on from the carry of the first."""
-    first = unroll(variables, inputs[: T // 2], cell.apply(variables, method="initial_carry"))
-    return first, unroll(variables, inputs[T // 2 :], first.carry)
+class TestCarried(CarriedSuite):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -60,26 +37,10 @@ def steps(cell, variables, inputs):
 
 
 @pytest.fixture(scope="module")
-def gradients(cell, variables, inputs):
-    """For the chunked and the plain unroll: the gradients by variables and inputs, and the outputs."""
-
-    def loss(variables, inputs, reversible):
-        outputs = mnm.unroll(cell, variables, inputs, reversible=reversible).outputs
-        return jnp.sum(jnp.sin(outputs)), outputs
-
-    gradient = jax.jit(jax.grad(loss, (0, 1), has_aux=True), static_argnums=2)
-    return {reversible: gradient(variables, inputs, reversible) for reversible in (True, False)}
-
-
-@pytest.fixture(scope="module")
 def almost_full(whole):
     """A carry with room for one more step."""
     keys, values = normal(6, S, H, KEY_SIZE), normal(7, S, H, VALUE_SIZE)
     return whole.carry._replace(keys=keys, values=values, count=jnp.array(S - 1))
-
-
-def assert_close(actual, desired, rtol=1e-5, atol=1e-6):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), actual, desired)
 
 
 def test_weights_equal_loop_and_are_zero_at_unwritten_rows():
@@ -137,55 +98,9 @@ def test_unused_rows_change_nothing(variables, inputs, whole):
 
 
 def test_shapes(whole):
-    assert whole.outputs.shape == (T, OUTPUT_SIZE)
-    assert whole.trace == ()
     assert whole.carry.keys.shape == (S, H, KEY_SIZE)
     assert whole.carry.values.shape == (S, H, VALUE_SIZE)
     assert whole.carry.count.dtype == jnp.int32
-
-
-def test_symbols_are_embedded():
-    cell = mnm.cells.Attention(
-        OUTPUT_SIZE, CONTROLLER_SIZE, S, KEY_SIZE, VALUE_SIZE, embedding_size=6, vocabulary_size=9
-    )
-    variables = jax.eval_shape(cell.init, jax.random.key(0), None, jnp.array(1))
-    assert variables["params"]["embedding"]["kernel"].shape == (9, 6)
-
-
-def test_split_equals_whole(halves, whole):
-    first, second = halves
-    assert_close(jnp.concatenate([first.outputs, second.outputs]), whole.outputs)
-    assert_close(second.carry, whole.carry)
-
-
-def test_length_masks(unroll, variables, inputs, halves, whole):
-    masked = unroll(variables, inputs, length=T // 2)
-    assert_close(masked.outputs[: T // 2], whole.outputs[: T // 2])
-    np.testing.assert_array_equal(masked.outputs[T // 2 :], 0)
-    assert_close(masked.carry, halves[0].carry)
-
-
-def test_batch_row_equals_single(unroll, variables, inputs, whole):
-    batch = jnp.stack([normal(5, T, INPUT_SIZE), inputs])
-    outputs = jax.vmap(unroll, (None, 0))(variables, batch).outputs
-    assert_close(outputs[1], whole.outputs)
-    assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
-
-
-def test_chunked_equals_plain(gradients):
-    assert_close(gradients[True], gradients[False], rtol=1e-4)
-
-
-def test_every_parameter_is_learned(gradients):
-    (by_variables, by_inputs), _ = gradients[False]
-    params = by_variables["params"]
-    assert set(params) == {"embedding", "controller_cell", "interface", "output"}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
-        assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
-    # Every signal of every head has its own column in the interface.
-    assert (np.abs(params["interface"]["kernel"]).max(axis=0) > 1e-8).all()
-    assert (np.abs(by_inputs).max(axis=1) > 1e-6).all()
 
 
 def test_refuses_longer_episode(cell, variables):
@@ -228,12 +143,16 @@ def test_masked_steps_past_the_end_leave_gradient_finite(cell, variables, inputs
 
 
 @pytest.mark.parametrize("name", ["output_size", "controller_size", "max_steps", "key_size", "value_size", "num_heads"])
-def test_refuses_sizes_below_one(name):
-    sizes = dict.fromkeys(["output_size", "controller_size", "max_steps", "key_size", "value_size"], 2) | {name: 0}
+def test_refuses_sizes_below_one(cell, name):
     with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
-        mnm.cells.Attention(**sizes).init(jax.random.key(0), None, jnp.ones(2))
+        cell.clone(**{name: 0}).init(jax.random.key(0), None, jnp.ones(2))
 
 
-def test_attend_names_the_argument_at_fault():
-    with pytest.raises(AssertionError, match="keys"):
-        attention.attend(jnp.ones((S, H, KEY_SIZE + 1)), jnp.ones((H, KEY_SIZE)), 1)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("keys", (S, H, KEY_SIZE + 1)), ("keys", (S, KEY_SIZE)), ("queries", (KEY_SIZE,)), ("queries", (1, H, KEY_SIZE))],
+)
+def test_attend_names_the_argument_of_wrong_shape(name, shape):
+    arguments = {"keys": jnp.ones((S, H, KEY_SIZE)), "queries": jnp.ones((H, KEY_SIZE)), name: jnp.ones(shape)}
+    with pytest.raises(AssertionError, match=f"argument '{name}'"):
+        attention.attend(**arguments, count=1)

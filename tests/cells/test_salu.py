@@ -1,20 +1,17 @@
-import functools
+"""Tests of the look-up table that is written and read by soft attention."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from carried_suite import CONTROLLER_SIZE, OUTPUT_SIZE, CarriedSuite, T, assert_close, normal
 
 import mnm_jax as mnm
 from mnm_jax.cells import salu
 
-T, INPUT_SIZE, OUTPUT_SIZE, CONTROLLER_SIZE = 6, 3, 2, 4
 S, KEY_SIZE, VALUE_SIZE, H = 5, 3, 2, 2
-W = KEY_SIZE + VALUE_SIZE
 
-
-def normal(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
@@ -22,53 +19,14 @@ def cell():
     return mnm.cells.SALU(OUTPUT_SIZE, CONTROLLER_SIZE, S, KEY_SIZE, VALUE_SIZE, num_heads=H)
 
 
-@pytest.fixture(scope="module")
-def inputs():
-    return normal(0, T, INPUT_SIZE)
-
-
-@pytest.fixture(scope="module")
-def variables(cell, inputs):
-    return jax.jit(cell.init)(jax.random.key(1), None, inputs[0])
-
-
-@pytest.fixture(scope="module")
-def unroll(cell):
-    return jax.jit(functools.partial(mnm.unroll, cell))
-
-
-@pytest.fixture(scope="module")
-def whole(unroll, variables, inputs):
-    return unroll(variables, inputs)
-
-
-@pytest.fixture(scope="module")
-def halves(cell, unroll, variables, inputs):
-    """The two halves of the episode, the second going on from the carry of the first."""
-    first = unroll(variables, inputs[: T // 2], cell.apply(variables, method="initial_carry"))
-    return first, unroll(variables, inputs[T // 2 :], first.carry)
-
-
-@pytest.fixture(scope="module")
-def gradients(cell, variables, inputs):
-    """For the chunked and the plain unroll: the gradients by variables and inputs, and the outputs."""
-
-    def loss(variables, inputs, reversible):
-        outputs = mnm.unroll(cell, variables, inputs, reversible=reversible).outputs
-        return jnp.sum(jnp.sin(outputs)), outputs
-
-    gradient = jax.jit(jax.grad(loss, (0, 1), has_aux=True), static_argnums=2)
-    return {reversible: gradient(variables, inputs, reversible) for reversible in (True, False)}
-
-
-def assert_close(actual, desired, rtol=1e-5, atol=1e-6):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol, atol), actual, desired)
+class TestCarried(CarriedSuite):
+    own_parameters = frozenset({"initial_keys", "initial_values"})
 
 
 def loop_address(slot_keys, keys, strengths):
     weights = np.zeros((len(keys), len(slot_keys)))
-    for i, key in enumerate(keys):
-        for s, slot_key in enumerate(slot_keys):
+    for i, key in enumerate(np.asarray(keys, np.float64)):
+        for s, slot_key in enumerate(np.asarray(slot_keys, np.float64)):
             product, key_square, slot_square = 0.0, 0.0, 0.0
             for a, b in zip(key, slot_key, strict=True):
                 product, key_square, slot_square = product + a * b, key_square + a * a, slot_square + b * b
@@ -101,117 +59,84 @@ def test_address_does_not_depend_on_lengths_of_vectors():
 
 
 def test_huge_strength_reads_one_slot_exactly():
-    table = normal(0, S, W)
-    slot_keys, slot_values = table[:, :KEY_SIZE], table[:, KEY_SIZE:]
+    slot_keys, slot_values = normal(0, S, KEY_SIZE), normal(1, S, VALUE_SIZE)
     weights = salu.address(slot_keys, slot_keys[jnp.array([3, 1])], jnp.full(H, 1e6))
     np.testing.assert_array_equal(weights @ slot_values, slot_values[jnp.array([3, 1])])
 
 
 def test_full_erase_at_one_slot_stores_addition_exactly():
-    table, addition = normal(0, S, W), normal(1, 1, W)
-    after = salu.write(table, jax.nn.one_hot(jnp.array([2]), S), jnp.ones((1, W)), addition)
-    np.testing.assert_array_equal(after, table.at[2].set(addition[0]))
+    values, addition = normal(0, S, VALUE_SIZE), normal(1, 1, VALUE_SIZE)
+    after = salu.write(values, jax.nn.one_hot(jnp.array([2]), S), jnp.ones((1, VALUE_SIZE)), addition)
+    np.testing.assert_array_equal(after, values.at[2].set(addition[0]))
 
 
-def test_write_with_two_heads_equals_loop_in_any_order():
-    table, weights = normal(0, S, W), jax.nn.softmax(normal(1, H, S))
-    erase, additions = jax.nn.sigmoid(normal(2, H, W)), normal(3, H, W)
-    after = salu.write(table, weights, erase, additions)
-    np.testing.assert_allclose(after, loop_write(table, weights, erase, additions), rtol=1e-5, atol=1e-6)
-    assert_close(after, salu.write(table, weights[::-1], erase[::-1], additions[::-1]))
+@pytest.mark.parametrize("num_heads", [1, 2, 3])
+def test_write_equals_loop_in_any_order_of_heads(num_heads):
+    values, weights = normal(0, S, VALUE_SIZE), jax.nn.softmax(normal(1, num_heads, S))
+    erase, additions = jax.nn.sigmoid(normal(2, num_heads, VALUE_SIZE)), normal(3, num_heads, VALUE_SIZE)
+    after = salu.write(values, weights, erase, additions)
+    np.testing.assert_allclose(after, loop_write(values, weights, erase, additions), rtol=1e-5, atol=1e-6)
+    assert_close(after, salu.write(values, weights[::-1], erase[::-1], additions[::-1]))
 
 
 def test_no_nan_at_zero_table_and_zero_keys():
-    def loss(table, keys, strengths):
-        weights = salu.address(table[:, :KEY_SIZE], keys, strengths)
-        after = salu.write(table, weights, jnp.ones((H, W)), jnp.ones((H, W)))
-        return jnp.sum(jnp.square(after) * jnp.arange(S)[:, None])
+    def loss(slot_keys, values, keys, strengths):
+        weights = salu.address(slot_keys, keys, strengths)
+        after = [salu.write(table, weights, *jnp.ones((2, H, table.shape[1]))) for table in (slot_keys, values)]
+        return sum(jnp.sum(jnp.square(table) * jnp.arange(S)[:, None]) for table in after)
 
-    value, gradients = jax.value_and_grad(loss, (0, 1, 2))(jnp.zeros((S, W)), jnp.zeros((H, KEY_SIZE)), jnp.ones(H))
+    zeros = [jnp.zeros(shape) for shape in ((S, KEY_SIZE), (S, VALUE_SIZE), (H, KEY_SIZE))]
+    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2, 3)))(*zeros, jnp.ones(H))
     assert all(np.isfinite(leaf).all() for leaf in (value, *gradients))
     # Of the addition, every slot gets H / S from the zero table.
-    np.testing.assert_allclose(value, W * (H / S) ** 2 * sum(range(S)), rtol=1e-6)
+    np.testing.assert_allclose(value, (KEY_SIZE + VALUE_SIZE) * (H / S) ** 2 * sum(range(S)), rtol=1e-6)
 
 
 def test_step_equals_numpy_reference(cell, variables, inputs, halves):
     before = halves[0].carry
     after, (output, _) = jax.jit(cell.apply)(variables, before, inputs[T // 2])
-    params = jax.tree.map(np.asarray, variables["params"])
-    hidden = np.asarray(after.controller[1])
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
+    hidden = np.asarray(after.controller[1], np.float64)
     signals = (hidden @ params["interface"]["kernel"] + params["interface"]["bias"]).reshape(H, -1)
-    ends = np.cumsum([KEY_SIZE, KEY_SIZE, W, W, 1])
-    write_keys, read_keys, additions, erase, write_strengths, read_strengths = np.split(signals, ends, axis=1)
+    ends = np.cumsum([KEY_SIZE, KEY_SIZE, KEY_SIZE, VALUE_SIZE, KEY_SIZE, VALUE_SIZE])
+    write_keys, read_keys, add_keys, add_values, erase_keys, erase_values, strengths = np.split(signals, ends, axis=1)
+    write_strengths, read_strengths = np.log1p(np.exp(strengths)).T
 
-    weights = loop_address(
-        before.table[:, :KEY_SIZE], np.tanh(write_keys), np.log1p(np.exp(write_strengths[:, 0].astype(np.float64)))
-    )
-    table = loop_write(before.table, weights, 1 / (1 + np.exp(-erase)), np.tanh(additions))
-    weights = loop_address(table[:, :KEY_SIZE], np.tanh(read_keys), np.log1p(np.exp(read_strengths[:, 0])))
-    read = np.mean([sum(weights[i, s] * table[s, KEY_SIZE:] for s in range(S)) for i in range(H)], axis=0)
+    weights = loop_address(before.keys, np.tanh(write_keys), write_strengths)
+    keys = loop_write(before.keys, weights, 1 / (1 + np.exp(-erase_keys)), np.tanh(add_keys))
+    values = loop_write(before.values, weights, 1 / (1 + np.exp(-erase_values)), np.tanh(add_values))
+    weights = loop_address(keys, np.tanh(read_keys), read_strengths)
+    read = np.mean([sum(weights[i, s] * values[s] for s in range(S)) for i in range(H)], axis=0)
     expected = np.concatenate([hidden, read]) @ params["output"]["kernel"] + params["output"]["bias"]
 
-    np.testing.assert_allclose(after.table, table, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after.keys, keys, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after.values, values, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(after.read, read, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_starts_from_learned_table_with_distinct_slots(cell, variables):
     carry = cell.apply(variables, method="initial_carry")
-    np.testing.assert_array_equal(carry.table, variables["params"]["initial_table"])
-    assert len(np.unique(carry.table, axis=0)) == S
+    params = variables["params"]
+    np.testing.assert_array_equal(carry.keys, params["initial_keys"])
+    np.testing.assert_array_equal(carry.values, params["initial_values"])
+    assert carry.keys.shape == (S, KEY_SIZE)
+    assert carry.values.shape == (S, VALUE_SIZE)
+    assert len(np.unique(carry.keys, axis=0)) == len(np.unique(carry.values, axis=0)) == S
     assert not carry.read.any()
-    many_slots = mnm.cells.SALU(1, 1, num_slots=2000, key_size=3, value_size=5)
-    many = jax.jit(many_slots.init)(jax.random.key(0), None, jnp.ones(1))["params"]["initial_table"]
-    np.testing.assert_allclose(many.std(), 8**-0.5, rtol=0.05)
+
+
+def test_table_at_the_start_has_the_documented_spread():
+    cell = mnm.cells.SALU(1, 1, num_slots=2000, key_size=3, value_size=5)
+    params = jax.jit(cell.init)(jax.random.key(0), None, jnp.ones(1))["params"]
+    np.testing.assert_allclose(np.std(params["initial_keys"]), 8**-0.5, rtol=0.05)
+    np.testing.assert_allclose(np.std(params["initial_values"]), 8**-0.5, rtol=0.05)
 
 
 def test_shapes(whole):
-    assert whole.outputs.shape == (T, OUTPUT_SIZE)
-    assert whole.trace == ()
-    assert whole.carry.table.shape == (S, W)
+    assert whole.carry.keys.shape == (S, KEY_SIZE)
+    assert whole.carry.values.shape == (S, VALUE_SIZE)
     assert whole.carry.read.shape == (VALUE_SIZE,)
-
-
-def test_symbols_are_embedded():
-    cell = mnm.cells.SALU(OUTPUT_SIZE, CONTROLLER_SIZE, S, KEY_SIZE, VALUE_SIZE, embedding_size=6, vocabulary_size=9)
-    variables = jax.eval_shape(cell.init, jax.random.key(0), None, jnp.array(1))
-    assert variables["params"]["embedding"]["kernel"].shape == (9, 6)
-
-
-def test_split_equals_whole(halves, whole):
-    first, second = halves
-    assert_close(jnp.concatenate([first.outputs, second.outputs]), whole.outputs)
-    assert_close(second.carry, whole.carry)
-
-
-def test_length_masks(unroll, variables, inputs, halves, whole):
-    masked = unroll(variables, inputs, length=T // 2)
-    assert_close(masked.outputs[: T // 2], whole.outputs[: T // 2])
-    np.testing.assert_array_equal(masked.outputs[T // 2 :], 0)
-    assert_close(masked.carry, halves[0].carry)
-
-
-def test_batch_row_equals_single(unroll, variables, inputs, whole):
-    batch = jnp.stack([normal(5, T, INPUT_SIZE), inputs])
-    outputs = jax.vmap(unroll, (None, 0))(variables, batch).outputs
-    assert_close(outputs[1], whole.outputs)
-    assert np.abs(outputs[0] - outputs[1]).max() > 1e-3
-
-
-def test_chunked_equals_plain(gradients):
-    assert_close(gradients[True], gradients[False], rtol=1e-4)
-
-
-def test_every_parameter_is_learned(gradients):
-    (by_variables, by_inputs), _ = gradients[False]
-    params = by_variables["params"]
-    assert set(params) == {"embedding", "controller_cell", "interface", "initial_table", "output"}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        assert np.isfinite(leaf).all(), jax.tree_util.keystr(path)
-        assert np.abs(leaf).max() > 1e-6, jax.tree_util.keystr(path)
-    # Every signal of every head has its own column in the interface.
-    assert (np.abs(params["interface"]["bias"]) > 1e-8).all()
-    assert (np.abs(by_inputs).max(axis=1) > 1e-6).all()
 
 
 def test_num_slots_matching():
@@ -220,19 +145,34 @@ def test_num_slots_matching():
     with_biases = mnm.memory.Spec(100, 100, (100, 100), use_bias=True)
     assert mnm.cells.num_slots_matching(with_biases, 100, 100) == 152
     assert mnm.cells.num_slots_matching(mnm.memory.Spec(1, 1), 100, 100) == 1
+    with pytest.raises(ValueError, match="key_size"):
+        mnm.cells.num_slots_matching(mnm.memory.Spec(1, 1), 0, 1)
 
 
 @pytest.mark.parametrize("name", ["output_size", "controller_size", "num_slots", "key_size", "value_size", "num_heads"])
-def test_refuses_sizes_below_one(name):
-    sizes = dict.fromkeys(["output_size", "controller_size", "num_slots", "key_size", "value_size"], 2) | {name: 0}
+def test_refuses_sizes_below_one(cell, name):
     with pytest.raises(ValueError, match=f"{name} must be a whole number of at least 1, got 0"):
-        mnm.cells.SALU(**sizes).init(jax.random.key(0), None, jnp.ones(2))
+        cell.clone(**{name: 0}).init(jax.random.key(0), None, jnp.ones(2))
 
 
-def test_pure_functions_name_the_argument_at_fault():
-    with pytest.raises(AssertionError, match="slot_keys"):
+ADDRESS_SHAPES = {"slot_keys": (S, KEY_SIZE), "keys": (H, KEY_SIZE), "strengths": (H,)}
+WRITE_SHAPES = {"table": (S, VALUE_SIZE), "weights": (H, S), "erase": (H, VALUE_SIZE), "additions": (H, VALUE_SIZE)}
+
+
+@pytest.mark.parametrize("extend", [lambda shape: (*shape, 1), lambda shape: shape[:-1]], ids=["more", "fewer"])
+@pytest.mark.parametrize(
+    ("function", "shapes", "name"),
+    [(salu.address, ADDRESS_SHAPES, name) for name in ADDRESS_SHAPES]
+    + [(salu.write, WRITE_SHAPES, name) for name in WRITE_SHAPES],
+)
+def test_pure_functions_name_the_argument_of_wrong_rank(function, shapes, name, extend):
+    arguments = {each: jnp.ones(extend(shape) if each == name else shape) for each, shape in shapes.items()}
+    with pytest.raises(AssertionError, match=f"argument '{name}'"):
+        function(**arguments)
+
+
+def test_pure_functions_name_the_argument_of_wrong_width():
+    with pytest.raises(AssertionError, match="argument 'slot_keys'"):
         salu.address(jnp.ones((S, KEY_SIZE + 1)), jnp.ones((H, KEY_SIZE)), jnp.ones(H))
-    with pytest.raises(AssertionError, match="erase"):
-        salu.write(jnp.ones((S, W)), jnp.ones((H, S)), jnp.ones((H, W + 1)), jnp.ones((H, W)))
-    with pytest.raises(ValueError, match="key_size"):
-        mnm.cells.num_slots_matching(mnm.memory.Spec(1, 1), 0, 1)
+    with pytest.raises(AssertionError, match="argument 'erase'"):
+        salu.write(jnp.ones((S, 2)), jnp.ones((H, S)), jnp.ones((H, 3)), jnp.ones((H, 2)))
