@@ -1,1 +1,8 @@
 """Tasks: pure functions from a random key to an episode, with their losses and metrics."""
+
+from mnm_jax.tasks.dictionary import Dictionary
+
+# By the name of the experiment that trains on them.
+TASKS = {"dictionary": Dictionary}
+
+__all__ = ["TASKS", "Dictionary"]

@@ -14,7 +14,7 @@ Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4.
 
 import dataclasses
 import string
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,8 @@ class Dictionary:
     word_length: int = 1
     source_alphabet_size: int = 10
     target_alphabet_size: int = 10
+
+    headline: ClassVar[str] = "word_accuracy"
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
@@ -208,7 +210,7 @@ def _distinct_numbers(rng: jax.Array, count: int, limit: int) -> jax.Array:
     """
     rng_numbers, rng_order = jax.random.split(rng)
     tops = jnp.arange(limit - count, limit, dtype=jnp.int32)
-    draws = jax.random.randint(rng_numbers, (count,), 0, tops + 1)
+    draws = jax.random.randint(rng_numbers, (count,), 0, tops + 1, jnp.int32)
 
     def draw(i: jax.Array, chosen: jax.Array) -> jax.Array:
         is_taken = jnp.any(jnp.where(jnp.arange(count) < i, chosen == draws[i], False))

@@ -1,20 +1,34 @@
-"""One training loop for every task and cell: seeds, evaluation, metrics, checkpoints, time budgets."""
+"""One training loop for every task and cell: seeds, devices, evaluation, metrics, checkpoints, time budgets."""
 
-from mnm_jax.training.checkpoint import Checkpoints
-from mnm_jax.training.loop import CHECKPOINTS, Report, compiled, run
-from mnm_jax.training.update import Functions, Settings, Task, TrainState, held_out, make_functions, sample_batch
+from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
+from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
+from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, place
+from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, Upkeep, run
+from mnm_jax.training.update import Best, Functions, Settings, Task, TrainState, held_out, make_functions, sample_batch
 
 __all__ = [
     "CHECKPOINTS",
+    "CONFIG",
+    "PARALLEL",
+    "Best",
     "Checkpoints",
+    "Configuration",
     "Functions",
+    "Loaded",
+    "NonFiniteError",
+    "Placement",
     "Report",
+    "RestoreError",
+    "SaveError",
     "Settings",
     "Task",
     "TrainState",
-    "compiled",
+    "Upkeep",
+    "check_divisible",
     "held_out",
+    "load",
     "make_functions",
+    "place",
     "run",
     "sample_batch",
 ]

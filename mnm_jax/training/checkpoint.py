@@ -1,52 +1,163 @@
-"""Checkpoints of a run, by orbax. Nothing else in the library touches orbax."""
+"""Checkpoints of a run, by orbax. Nothing else in the library touches orbax.
 
+A checkpoint is written beside the others and renamed at the end, so one that was interrupted is never taken for whole.
+It carries a checksum of its arrays, so one that was damaged later is not either.
+"""
+
+import hashlib
 import pathlib
+import shutil
+import warnings
+from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from mnm_jax.training.update import TrainState
+PyTree = Any
+
+
+class SaveError(OSError):
+    """Something could not be written. The message says what, why, and what is left."""
+
+
+class RestoreError(ValueError):
+    """There are checkpoints, but none that this training can go on from. The message says why."""
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one directory; the newest is kept.
+    """The checkpoints of one run, in one directory, each under its number of updates.
+
+    A state is any pytree of arrays on the host; it is saved as one flat table from paths in the tree to arrays.
 
     Attributes:
       directory: where they are.
+      keep: how many of the newest are kept.
     """
 
-    def __init__(self, directory: str | pathlib.Path) -> None:
+    def __init__(self, directory: str | pathlib.Path, keep: int = 3) -> None:
         # Orbax takes absolute paths only.
         self.directory = pathlib.Path(directory).absolute()
+        self.keep = keep
+
+    def updates(self) -> list[int]:
+        """The numbers of updates of all checkpoints that were saved to the end, ascending."""
+        # Unfinished ones have longer names.
+        names = [path.name for path in self.directory.iterdir()] if self.directory.is_dir() else []
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def latest(self) -> int | None:
-        """The number of updates at the newest checkpoint; `None` if there is none."""
-        if not self.directory.is_dir():
-            return None
-        with ocp.training.Checkpointer(self.directory) as checkpointer:
-            return None if checkpointer.latest is None else checkpointer.latest.step
+        """The number of updates of the newest checkpoint; `None` if there is none."""
+        return max(self.updates(), default=None)
 
-    def save(self, update: int, state: TrainState) -> None:
-        """Saves a state under its number of updates, and then drops the older ones."""
-        policy = ocp.training.preservation_policies.LatestN(1)
-        with ocp.training.Checkpointer(self.directory, preservation_policy=policy) as checkpointer:
-            checkpointer.save(update, state)
+    def unfinished(self) -> list[pathlib.Path]:
+        """What an interrupted save left, or one that is going on has so far; the next save removes it."""
+        return list(self.directory.glob("*.orbax-checkpoint-tmp*"))
 
-    def load(self, like: TrainState) -> TrainState:
-        """Loads the newest state.
+    def save(self, update: int, state: PyTree, seconds: float = 0.0) -> None:
+        """Saves a state, and then drops the oldest.
+
+        With several processes, all of them call this, with the same state; the first one writes.
+
+        Args:
+          update: the number of updates.
+          state: a pytree of arrays on the host.
+          seconds: the training time so far, to be given back by `load`.
+
+        Raises:
+          SaveError: if it cannot be written, to a full disk for one. The older checkpoints are as they were.
+        """
+        table = _flatten(state)
+        metadata = {"checksum": _checksum(table), "seconds": seconds}
+        policy = ocp.training.preservation_policies.LatestN(self.keep)
+        try:
+            with ocp.training.Checkpointer(
+                self.directory, preservation_policy=policy, cleanup_tmp_directories=True
+            ) as checkpointer:
+                checkpointer.save(update, table, custom_metadata=metadata)
+        except Exception as error:  # Orbax passes on whatever its storage layers raise.
+            for path in self.unfinished():
+                shutil.rmtree(path, ignore_errors=True)  # What a full disk has of it only stands in the way.
+            whole = self.latest()
+            left = "there is no older checkpoint" if whole is None else f"the one at update {whole} is left"
+            reason = " ".join(str(error).split())
+            raise SaveError(f"cannot save update {update} in {self.directory}: {reason}; {left}") from error
+
+    def load(self, like: PyTree) -> tuple[PyTree, float]:
+        """Loads the newest state that is whole. One that is damaged is passed over with a warning.
 
         Args:
           like: a state, or the shapes of one, of the same structure.
 
+        Returns:
+          The state, and the seconds that it was saved with.
+
         Raises:
           FileNotFoundError: if there is no checkpoint.
+          RestoreError: if all are damaged, or the newest whole one has other arrays than `like`.
         """
-        update = self.latest()
-        if update is None:
+        updates = self.updates()
+        if not updates:
             raise FileNotFoundError(f"no checkpoint in {self.directory}")
+        damaged = []
         with ocp.training.Checkpointer(self.directory) as checkpointer:
-            return checkpointer.load(update, jax.tree.map(_abstract, like))
+            for update in reversed(updates):
+                try:
+                    table = checkpointer.load(update)
+                    metadata = checkpointer.metadata(update).custom_metadata
+                    if _checksum(table) != metadata["checksum"]:
+                        raise ValueError("its checksum is wrong")
+                except Exception as error:  # Damage shows itself in many ways.
+                    reason = (str(error).splitlines() or [repr(error)])[0]
+                    damaged.append((self.directory / str(update), reason[:200]))
+                    continue
+                state = _unflatten(table, like, self.directory / str(update))
+                for path, reason in damaged:
+                    warnings.warn(f"{path} is damaged ({reason}); going on from update {update}", stacklevel=2)
+                    self._set_aside(path)
+                return state, metadata["seconds"]
+        reasons = "; ".join(f"{path} is damaged ({reason})" for path, reason in damaged)
+        raise RestoreError(f"no whole checkpoint is left: {reasons}; remove {self.directory} to begin anew")
+
+    @staticmethod
+    def _set_aside(path: pathlib.Path) -> None:
+        """Renames a damaged checkpoint: as the newest, it would be kept, and whole ones dropped for it."""
+        if jax.process_index() == 0:
+            aside = path.with_name(f"{path.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
 
 
-def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unflatten(table: dict[str, np.ndarray], like: PyTree, path: pathlib.Path) -> PyTree:
+    """Puts the arrays back into a tree.
+
+    Raises:
+      RestoreError: naming the arrays that the tree does not have, has besides, or has in other shapes.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    wanted = {jax.tree_util.keystr(key, simple=True, separator="."): leaf for key, leaf in leaves}
+    differences = [
+        f"{name} was {_describe(table.get(name))} and is {_describe(wanted.get(name))}"
+        for name in sorted(table.keys() | wanted.keys())
+        if _describe(table.get(name)) != _describe(wanted.get(name))
+    ]
+    if differences:
+        raise RestoreError(f"{path} is of another training: {'; '.join(differences)}")
+    return jax.tree.unflatten(structure, [table[name] for name in wanted])
+
+
+def _describe(array: np.ndarray | jax.ShapeDtypeStruct | None) -> str:
+    return "absent" if array is None else f"{array.dtype}{list(array.shape)}"
+
+
+def _checksum(table: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(table.items()):
+        digest.update(f"{name} {_describe(array)} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

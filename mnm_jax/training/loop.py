@@ -1,58 +1,87 @@
-"""The loop around the jitted chunks: evaluation, files, progress, budget, resumption.
+"""The loop around the compiled chunks: evaluation, files, progress, checkpoints, budget, interruption, resumption.
 
 A run writes into its own directory:
-  config.json    what was asked for
   metrics.jsonl  a line for each evaluation and seed: what depends on the seed alone
   timing.jsonl   a line for each evaluation: seconds of wall-clock time since the start of training
-  checkpoints/   the state at the end
+  checkpoints/   the newest states
+  tensorboard/   event files, if wanted
 """
 
-import functools
+import dataclasses
 import json
+import math
+import os
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from mnm_jax.training.checkpoint import Checkpoints
-from mnm_jax.training.update import Functions, Settings, Task, TrainState, held_out, make_functions
+from mnm_jax import _checks
+from mnm_jax.training.checkpoint import Checkpoints, SaveError
+from mnm_jax.training.devices import Parallel, agree, check_divisible, place
+from mnm_jax.training.update import Settings, Task, TrainState, held_out
 
-METRICS, TIMING, CHECKPOINTS = "metrics.jsonl", "timing.jsonl", "checkpoints"
+METRICS, TIMING, CHECKPOINTS, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "checkpoints", "tensorboard"
+# A chunk is so long that starting it costs nothing beside it, and so short that one can wait for its end.
+_CHUNK_SECONDS = 2.0
 
 
-@functools.lru_cache(maxsize=16)
-def compiled(task: Task, cell: nn.Module, settings: Settings) -> Functions:
-    """The functions of `make_functions`, over a leading axis of seeds and compiled; `train_chunk` consumes its state.
+class NonFiniteError(ArithmeticError):
+    """Loss or gradient was not finite. The message says for which seeds, at which updates, and what is saved."""
 
-    Equal arguments give the very same functions, so that nothing is compiled twice.
+
+@dataclasses.dataclass(frozen=True)
+class Upkeep:
+    """What a run does beside training; nothing here changes its numbers.
+
+    Attributes:
+      parallel: how devices are used; see `devices.place`.
+      save_minutes: a checkpoint is saved when the last one is older than this.
+      save_updates: and whenever the number of updates is a multiple of this, unless it is `None`.
+      keep: how many checkpoints are kept.
+      on_nonfinite: what follows when a loss or gradient is not finite: `'stop'` ends the run, `'skip'` leaves out the
+        update for this seed, and counts it as `train_num_skipped` in the metrics.
+      tensorboard: whether to write event files.
     """
-    functions = make_functions(task, cell, settings)
-    return Functions(
-        init=jax.jit(jax.vmap(functions.init)),
-        train_chunk=jax.jit(jax.vmap(functions.train_chunk, in_axes=(0, None)), donate_argnums=0),
-        evaluate=jax.jit(jax.vmap(functions.evaluate, in_axes=(0, None))),
-    )
+
+    parallel: Parallel = "none"
+    save_minutes: float = 5.0
+    save_updates: int | None = None
+    keep: int = 3
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        _checks.check_positive(keep=self.keep)
+        if self.save_updates is not None:
+            _checks.check_positive(save_updates=self.save_updates)
+        if not self.save_minutes > 0:
+            raise ValueError(f"save_minutes must be above 0, got {self.save_minutes!r}")
+        _checks.check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
 
 
 class Report(NamedTuple):
     """How a run ended.
 
     Attributes:
-      state: the final state, each leaf with a leading axis of seeds.
-      metrics: the last evaluation, each `[num_seeds]`.
-      is_finished: whether all updates were made; if not, the budget ended the run and it can be resumed.
+      state: the last state, each leaf with a leading axis of seeds, on the host. It is saved.
+      update: how many updates were made.
+      metrics: the last evaluation of this call, each `[num_seeds]`; empty if there was none.
+      is_finished: whether all updates were made; if not, it can be resumed.
+      saving_seconds: the time that checkpoints took in this call.
     """
 
     state: TrainState
+    update: int
     metrics: dict[str, np.ndarray]
     is_finished: bool
+    saving_seconds: float
 
 
 def run(
@@ -61,15 +90,16 @@ def run(
     settings: Settings,
     seeds: Sequence[int],
     directory: str | pathlib.Path,
+    upkeep: Upkeep | None = None,
     *,
-    max_seconds: float = float("inf"),
-    headline: str = "loss",
+    max_seconds: float = math.inf,
+    should_stop: Callable[[], bool] = lambda: False,
     description: str = "",
 ) -> Report:
-    """Trains all seeds side by side, from the checkpoint in `directory` if there is one.
+    """Trains all seeds side by side, from the newest checkpoint in `directory` if there is one.
 
     Every random number comes from the seeds, so that the same call writes the same `metrics.jsonl` on the same machine,
-    and a run that was interrupted by its budget writes, resumed, what it would have written in one go.
+    however often it was interrupted and resumed.
 
     Args:
       task: what to learn.
@@ -77,87 +107,164 @@ def run(
       settings: how.
       seeds: one run for each, vmapped.
       directory: where to write; made if it does not exist.
+      upkeep: devices, checkpoints, and what else does not change the numbers.
       max_seconds: stop after the first chunk that ends later than this, so that there is progress in any case.
-      headline: the evaluation metric that the progress bar shows.
+      should_stop: asked after each chunk of about two seconds; if it says so, the run saves its state and ends.
       description: the name that the progress bar shows.
 
     Returns:
       The `Report`.
+
+    Raises:
+      ValueError: if seeds or episodes cannot be shared out evenly over the devices.
+      SaveError: if something cannot be written.
+      RestoreError: if there are checkpoints, but all damaged or of another training.
+      NonFiniteError: if a loss or gradient is not finite, unless it is to be skipped.
     """
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     deadline = start + max_seconds
-    init, train_chunk, evaluate = compiled(task, cell, settings)
-    examples = held_out(task, settings)
+    upkeep = Upkeep() if upkeep is None else upkeep
+    check_divisible(upkeep.parallel, settings, len(seeds))
+    init, train_chunk, evaluate, mark, shapes, spread, collect = place(task, cell, settings, upkeep.parallel)
+    examples = jax.device_get(held_out(task, settings))
+    checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, upkeep.keep)
 
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    state = init(keys)
-    checkpoints = Checkpoints(directory / CHECKPOINTS)
-    if (update := checkpoints.latest()) is not None:
-        state = checkpoints.load(state)
-        _drop_later_lines(directory / METRICS, update)
-        if timing := _drop_later_lines(directory / TIMING, update):
-            start -= timing[-1]["seconds"]
-        metrics = jax.device_get(evaluate(state.params, examples))
+    metrics: dict[str, np.ndarray] = {}
+    if checkpoints.updates():
+        saved, seconds = checkpoints.load(shapes(len(seeds)))
+        start -= seconds
+        update = int(saved.update[0])
+        state = spread(saved)
+        log = _Log(directory, seeds, upkeep.tensorboard, update)
+        if update >= settings.num_updates:
+            metrics = collect(evaluate(state, examples))
     else:
         update = 0
-        for name in (METRICS, TIMING):
-            (directory / name).write_text("")
-        metrics = jax.device_get(evaluate(state.params, examples))
-        _log(directory, update, seeds, {}, metrics, time.monotonic() - start)
+        state = init(seeds)
+        log = _Log(directory, seeds, upkeep.tensorboard)
+        evaluated = evaluate(state, examples)
+        state, metrics = mark(state, evaluated), collect(evaluated)
+        log.write(update, {}, metrics, time.monotonic() - start)
 
+    n, last_save, saving_seconds = 1, time.monotonic(), 0.0
     with tqdm.tqdm(
         total=settings.num_updates, initial=update, desc=description, unit="update", disable=not sys.stderr.isatty()
     ) as progress:
         while update < settings.num_updates:
-            # Evaluations stand at multiples of the interval, wherever a run was interrupted.
-            n = min(settings.evaluate_every - update % settings.evaluate_every, settings.num_updates - update)
-            state, training_metrics = train_chunk(state, n)
-            metrics = jax.device_get(evaluate(state.params, examples))
+            began = time.monotonic()
+            # Evaluations and checkpoints stand at the multiples of their intervals, wherever a run was interrupted.
+            intervals = (settings.evaluate_every, upkeep.save_updates or settings.num_updates)
+            n = min(n, settings.num_updates - update, *(interval - update % interval for interval in intervals))
+            state, measured, bad_updates = train_chunk(state, n)
+            measured, bad_updates = collect(measured), collect(bad_updates)
+            if upkeep.on_nonfinite == "stop" and (bad_updates >= 0).any():
+                raise NonFiniteError(_describe_nonfinite(seeds, bad_updates, checkpoints))
             update += n
-            _log(directory, update, seeds, jax.device_get(training_metrics), metrics, time.monotonic() - start)
             progress.update(n)
-            progress.set_postfix({headline: f"{np.mean(metrics[headline]):.3f}"})
-            if time.monotonic() >= deadline:
+            seconds = time.monotonic() - began
+            n = 2 * n if seconds < _CHUNK_SECONDS / 2 else max(1, n // 2) if seconds > _CHUNK_SECONDS else n
+
+            if update % settings.evaluate_every == 0 or update == settings.num_updates:
+                evaluated = evaluate(state, examples)
+                state, metrics = mark(state, evaluated), collect(evaluated)
+                log.write(update, measured, metrics, time.monotonic() - start)
+                progress.set_postfix({task.headline: f"{np.mean(metrics[task.headline]):.3f}"})
+
+            now = time.monotonic()
+            is_due = now - last_save >= 60 * upkeep.save_minutes
+            # Clocks and signals differ between processes.
+            is_due, must_stop, n = agree((is_due, should_stop() or now >= deadline, n))
+            n = int(n)
+            if is_due or must_stop or update == settings.num_updates or update % intervals[1] == 0:
+                checkpoints.save(update, collect(state), now - start)
+                last_save = time.monotonic()
+                saving_seconds += last_save - now
+            if must_stop:
                 break
-    if checkpoints.latest() != update:
-        checkpoints.save(update, state)
-    return Report(state, metrics, update >= settings.num_updates)
+    log.close()
+    return Report(collect(state), update, metrics, update >= settings.num_updates, saving_seconds)
 
 
-def _log(
-    directory: pathlib.Path,
-    update: int,
-    seeds: Sequence[int],
-    training: dict[str, Any],
-    evaluation: dict[str, Any],
-    seconds: float,
-) -> None:
-    """Appends the lines of one evaluation."""
-    named = {f"train_{name}": values for name, values in training.items()}
-    named |= {f"eval_{name}": values for name, values in evaluation.items()}
-    lines = [
-        {"update": update, "seed": seed} | {name: float(values[i]) for name, values in named.items()}
-        for i, seed in enumerate(seeds)
-    ]
-    with (directory / METRICS).open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-    with (directory / TIMING).open("a") as file:
-        file.write(json.dumps({"update": update, "seconds": round(seconds, 3)}) + "\n")
+def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoints: Checkpoints) -> str:
+    where = ", ".join(f"seed {seed} at update {bad}" for seed, bad in zip(seeds, bad_updates, strict=True) if bad >= 0)
+    saved = checkpoints.latest()
+    last = "no checkpoint was saved yet" if saved is None else f"the last good checkpoint is at update {saved}"
+    return f"loss or gradient not finite: {where}; {last} in {checkpoints.directory}"
 
 
-def _drop_later_lines(path: pathlib.Path, update: int) -> list[dict[str, Any]]:
-    """Keeps the lines of a file up to an update, and returns them. A line that was cut off is later than that."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else ():
+class _Log:
+    """The files of a run. Only the first process writes."""
+
+    def __init__(
+        self, directory: str | pathlib.Path, seeds: Sequence[int], tensorboard: bool, update: int | None = None
+    ) -> None:
+        """Opens the files, anew or, after `update` updates, without what is later in them."""
+        self._seeds = seeds
+        self._is_writer = jax.process_index() == 0
+        self._directory = pathlib.Path(directory)
+        self._writers: list[Any] = []
+        if not self._is_writer:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for name in (METRICS, TIMING):
+            _rewrite(self._directory / name, -1 if update is None else update)
+        if tensorboard:
+            self._writers = _open_tensorboard(self._directory / TENSORBOARD, seeds, update)
+
+    def write(self, update: int, training: dict[str, Any], evaluation: dict[str, Any], seconds: float) -> None:
+        """Appends the lines of one evaluation."""
+        if not self._is_writer:
+            return
+        named = {f"train_{name}": values for name, values in training.items()}
+        named |= {f"eval_{name}": values for name, values in evaluation.items()}
+        numbers = [{name: float(values[i]) for name, values in named.items()} for i in range(len(self._seeds))]
+        lines = [
+            # JSON has no word for a number that is not finite.
+            {"update": update, "seed": seed} | {name: x if math.isfinite(x) else None for name, x in values.items()}
+            for seed, values in zip(self._seeds, numbers, strict=True)
+        ]
+        _append(self._directory / METRICS, lines)
+        _append(self._directory / TIMING, [{"update": update, "seconds": round(seconds, 3)}])
+        for writer, values in zip(self._writers, numbers, strict=False):
+            for name, x in values.items():
+                writer.add_scalar(name.replace("_", "/", 1), x, update)
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes the event files."""
+        for writer in self._writers:
+            writer.close()
+
+
+def _open_tensorboard(directory: pathlib.Path, seeds: Sequence[int], update: int | None) -> list[Any]:
+    """A writer of event files for each seed; what they hold beyond `update` is to be ignored."""
+    import tensorboardX  # An optional dependency.
+
+    purge = None if update is None else update + 1
+    return [tensorboardX.SummaryWriter(str(directory / f"seed_{seed}"), purge_step=purge) for seed in seeds]
+
+
+def _append(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Appends lines, and waits until they are on the disk: no checkpoint may be newer than they are."""
+    try:
+        with path.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise SaveError(f"cannot write {path}: {error.strerror or error}; the checkpoints are as they were") from error
+
+
+def _rewrite(path: pathlib.Path, update: int) -> None:
+    """Keeps the lines of a file up to an update. A line that was cut off is later than that."""
+    kept = []
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
         try:
-            line = json.loads(text)
+            is_later = json.loads(line)["update"] > update
         except json.JSONDecodeError:
             break
-        if line["update"] <= update:
-            lines.append(line)
+        if not is_later:
+            kept.append(line)
     shortened = path.with_suffix(".tmp")
-    shortened.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shortened.write_text("".join(kept))
     shortened.replace(path)
-    return lines

@@ -1,4 +1,4 @@
-"""Training as three pure functions of ONE seed, to be vmapped over seeds and jit-compiled by the loop.
+"""Training as pure functions of ONE seed, to be vmapped over seeds, spread over devices and compiled.
 
 Axes: `B` episodes.
 """
@@ -6,7 +6,7 @@ Axes: `B` episodes.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import chex
 import flax.linen as nn
@@ -22,7 +22,28 @@ Metrics = dict[str, jax.Array]
 
 
 class Task(Protocol):
-    """What a task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode."""
+    """What a task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode.
+
+    Attributes:
+      headline: the name of the metric that says how good a model is; the larger, the better.
+    """
+
+    headline: ClassVar[str]
+
+    @property
+    def output_size(self) -> int:
+        """Width of a model's output."""
+        ...
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Number of symbols, if the inputs are symbols."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """The longest episode, `T`."""
+        ...
 
     def sample(self, rng: jax.Array) -> Any:
         """Draws an episode, a pytree of fixed shapes with a field `inputs: [T, ...]`."""
@@ -77,20 +98,40 @@ class Settings:
                 raise ValueError(f"{name} must be finite and not negative, got {value!r}")
 
 
+class Best(NamedTuple):
+    """The best evaluation so far, by the task's headline metric.
+
+    Attributes:
+      value: `[]`, the metric; minus infinity before the first evaluation.
+      update: `[]`, how many updates had been made.
+      params: the parameters then.
+    """
+
+    value: jax.Array
+    update: jax.Array
+    params: PyTree
+
+
 class TrainState(NamedTuple):
-    """All that training goes on from.
+    """All that training goes on from, and hence all that a checkpoint holds.
 
     Attributes:
       params: the learned parameters.
       opt_state: the optimiser's state.
-      rng: the random key of the seed; the data of update `i` come from `fold_in(rng, i)`.
+      rng: `[2]`, the data of the seed's random key. The position in the data is `update`: the episodes of update `i`
+        come from `fold_in(rng, i)`.
       update: `[]`, how many updates were made.
+      sums: what the updates since the last evaluation measured, summed, and under `num_applied` and `num_skipped` how
+        many of them changed the parameters and how many were left out because loss or gradient was not finite.
+      best: the best evaluation so far.
     """
 
     params: PyTree
     opt_state: PyTree
     rng: jax.Array
     update: jax.Array
+    sums: Metrics
+    best: Best
 
 
 class Functions(NamedTuple):
@@ -98,14 +139,18 @@ class Functions(NamedTuple):
 
     Attributes:
       init: `init(rng) -> state`.
-      train_chunk: `train_chunk(state, n) -> (state, metrics)`: `n` updates (may be traced), and the means of what they
-        measured.
+      train_chunk: `train_chunk(state, n) -> (state, metrics, bad_update)`: `n` updates (may be traced); the means of
+        what was measured since the last evaluation; and the first of these `n` updates whose loss or gradient was not
+        finite, -1 if there was none. Where a training is cut into chunks makes no difference to it.
       evaluate: `evaluate(params, examples) -> metrics`, the means over episodes that `sample_batch` drew.
+      mark: `mark(state, metrics) -> state`, after an evaluation: keeps the parameters if it is the best so far, and
+        begins to measure anew.
     """
 
     init: Callable[[jax.Array], TrainState]
-    train_chunk: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
+    train_chunk: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics, jax.Array]]
     evaluate: Callable[[PyTree, PyTree], Metrics]
+    mark: Callable[[TrainState, Metrics], TrainState]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -119,13 +164,15 @@ def held_out(task: Task, settings: Settings) -> PyTree:
     return sample_batch(task, jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)
 
 
-def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions:
+def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: str | None = None) -> Functions:
     """Puts task, cell and settings together.
 
     Args:
       task: what to learn.
       cell: what learns it.
       settings: how.
+      axis_name: of the devices that share the episodes of an update, if `train_chunk` is mapped over some. Each takes
+        an equal part of the same `B` episodes.
 
     Returns:
       The `Functions`.
@@ -149,34 +196,72 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings) -> Functions
         losses, metrics = jax.vmap(run_episode, in_axes=(None, 0))(params, examples)
         return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
 
+    def gradient(params: PyTree, rng: jax.Array) -> tuple[PyTree, jax.Array, Metrics]:
+        rngs = jax.random.split(rng, settings.batch_size)
+        if axis_name is not None:
+            share = settings.batch_size // jax.lax.axis_size(axis_name)
+            rngs = jax.lax.dynamic_slice_in_dim(rngs, share * jax.lax.axis_index(axis_name), share)
+        (loss, metrics), grads = jax.value_and_grad(run_batch, has_aux=True)(params, jax.vmap(task.sample)(rngs))
+        return (grads, loss, metrics) if axis_name is None else jax.lax.pmean((grads, loss, metrics), axis_name)
+
     def init(rng: jax.Array) -> TrainState:
         rng_params, rng_data = jax.random.split(rng)
-        example = task.sample(rng_data)
-        params = cell.init(rng_params, None, jax.tree.map(lambda x: x[0], example.inputs))["params"]
-        return TrainState(params, optimizer.init(params), rng_data, jnp.zeros((), jnp.int32))
+        inputs = jax.eval_shape(task.sample, rng_data).inputs
+        first_inputs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), inputs)
+        params = cell.init(rng_params, None, first_inputs)["params"]
+        examples = jax.eval_shape(jax.vmap(task.sample), jax.random.split(rng_data, 1))
+        measured = {**jax.eval_shape(run_batch, params, examples)[1], "gradient_norm": jnp.zeros(())}
+        start = jnp.zeros((), jnp.int32)
+        return TrainState(
+            params,
+            optimizer.init(params),
+            jax.random.key_data(rng_data),
+            update=start,
+            sums={name: jnp.zeros(x.shape, x.dtype) for name, x in measured.items()}
+            | {"num_applied": jnp.zeros(()), "num_skipped": jnp.zeros(())},
+            best=Best(jnp.array(-jnp.inf), start, params),
+        )
 
-    def update(state: TrainState) -> tuple[TrainState, Metrics]:
-        examples = sample_batch(task, jax.random.fold_in(state.rng, state.update), settings.batch_size)
-        grads, metrics = jax.grad(run_batch, has_aux=True)(state.params, examples)
+    def update(state: TrainState) -> tuple[TrainState, jax.Array]:
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.update)
+        grads, loss, measured = gradient(state.params, rng)
+        measured["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        metrics["gradient_norm"] = optax.tree.norm(grads)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.rng, state.update + 1), metrics
 
-    def train_chunk(state: TrainState, n: jax.Array) -> tuple[TrainState, Metrics]:
+        # One bad update must not make every later one bad: it is left out, and the loop decides whether to go on.
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(measured["gradient_norm"])
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(is_finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        )
+        measured |= {"num_applied": jnp.ones(()), "num_skipped": jnp.zeros(())}
+        sums = {name: total + jnp.where(is_finite, measured[name], 0) for name, total in state.sums.items()}
+        sums["num_skipped"] += ~is_finite
+        state = state._replace(params=params, opt_state=opt_state, update=state.update + 1, sums=sums)
+        return state, is_finite
+
+    def train_chunk(state: TrainState, n: jax.Array) -> tuple[TrainState, Metrics, jax.Array]:
         chex.assert_rank(n, 0, custom_message="argument 'n'")
 
-        def body(_: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            state, sums = carry
-            state, metrics = update(state)
-            return state, jax.tree.map(jnp.add, sums, metrics)
+        def body(_: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
+            state, bad_update = carry
+            next_state, is_finite = update(state)
+            is_first = ~is_finite & (bad_update < 0)
+            return next_state, jnp.where(is_first, state.update, bad_update)
 
         # A loop of traced length: chunks of any length share one compiled program.
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(update, state)[1])
-        state, sums = jax.lax.fori_loop(0, n, body, (state, zeros))
-        return state, jax.tree.map(lambda total: total / n, sums)
+        state, bad_update = jax.lax.fori_loop(0, n, body, (state, jnp.full_like(state.update, -1)))
+        counts = ("num_applied", "num_skipped")
+        means = {name: x / state.sums["num_applied"] for name, x in state.sums.items() if name not in counts}
+        return state, means | {"num_skipped": state.sums["num_skipped"]}, bad_update
 
     def evaluate(params: PyTree, examples: PyTree) -> Metrics:
         return run_batch(params, examples)[1]
 
-    return Functions(init, train_chunk, evaluate)
+    def mark(state: TrainState, metrics: Metrics) -> TrainState:
+        value = metrics[task.headline]
+        evaluated = Best(value, state.update, state.params)
+        best = jax.tree.map(lambda new, old: jnp.where(value > state.best.value, new, old), evaluated, state.best)
+        return state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums), best=best)
+
+    return Functions(init, train_chunk, evaluate, mark)

@@ -1,0 +1,134 @@
+"""Kills a training again and again, with SIGKILL, and checks that it ends as if nothing had happened.
+
+    python -m benchmarks.kills [--num_kills=30] [--num_during_save=10]
+
+Trains a tiny model twice with the same command, saving at every update: once in one go, once killed at random moments,
+some of them while a checkpoint is being written, and resumed each time. Prints how many kills there were, and whether
+the final parameters and `metrics.jsonl` are the same, byte for byte; exits with 1 if not.
+"""
+
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import app, flags
+
+from mnm_jax import training
+
+_NUM_KILLS = flags.DEFINE_integer("num_kills", 30, "How often to kill the training.", lower_bound=1)
+_NUM_DURING_SAVE = flags.DEFINE_integer("num_during_save", 10, "How many kills must hit a save.", lower_bound=0)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments of the kills.")
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_LIFE_SECONDS = 300  # No life of the training takes so long.
+
+
+def command(workdir: pathlib.Path, num_updates: int) -> list[str]:
+    """The training: the same for both runs."""
+    return [
+        *(sys.executable, "-m", "experiments.dictionary", f"--workdir={workdir}", "--resume"),
+        *("--models=mnm_p", "--num_seeds=2", "--save_updates=1", f"--config.training.num_updates={num_updates}"),
+        *("--config.task.num_pairs=2", "--config.task.source_alphabet_size=3", "--config.task.target_alphabet_size=3"),
+        *("--config.model.controller_size=4", "--config.model.memory_size=3", "--config.model.num_layers=2"),
+        *("--config.training.batch_size=2", "--config.training.evaluate_every=3"),
+        "--config.training.evaluation_episodes=4",
+    ]
+
+
+def start(workdir: pathlib.Path, num_updates: int) -> subprocess.Popen:
+    """Starts or resumes the training. Compiled programs are kept, so that a life is mostly training and saving."""
+    environment = os.environ | {
+        "PYTHONPATH": str(_ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    with (workdir.parent / f"{workdir.name}.log").open("a") as log:
+        return subprocess.Popen(command(workdir, num_updates), env=environment, stdout=log, stderr=log)
+
+
+def kill_once(workdir: pathlib.Path, num_updates: int, wait: float, during_save: bool) -> bool:
+    """One life of the training: kills it some seconds after its first save, or, from then on, in the next save.
+
+    Returns:
+      Whether the kill hit a save.
+
+    Raises:
+      RuntimeError: if the training ended by itself.
+    """
+    checkpoints = training.Checkpoints(workdir / "mnm_p" / training.CHECKPOINTS)
+    before, process = checkpoints.latest(), start(workdir, num_updates)
+    end = time.monotonic() + _LIFE_SECONDS
+    while checkpoints.latest() == before and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    time.sleep(wait)
+    while during_save and not checkpoints.unfinished() and process.poll() is None and time.monotonic() < end:
+        pass
+    process.kill()
+    if process.wait() != -9:
+        raise RuntimeError(f"the training ended with {process.returncode}; see {workdir}.log")
+    return bool(checkpoints.unfinished())
+
+
+def is_equal(one: pathlib.Path, other: pathlib.Path) -> tuple[bool, bool]:
+    """Whether the final parameters, and `metrics.jsonl`, of two runs are the same."""
+    parameters = [np.concatenate([leaf.ravel() for leaf in leaves]) for leaves in map(_final_parameters, (one, other))]
+    metrics = [(workdir / "mnm_p" / "metrics.jsonl").read_bytes() for workdir in (one, other)]
+    return parameters[0].tobytes() == parameters[1].tobytes(), metrics[0] == metrics[1]
+
+
+def _final_parameters(workdir: pathlib.Path) -> list[np.ndarray]:
+    import jax
+
+    seeds = training.Configuration.load(workdir / "mnm_p").seeds
+    return [leaf for seed in seeds for leaf in jax.tree.leaves(training.load(workdir, seed=seed).variables)]
+
+
+def torture(directory: pathlib.Path, num_kills: int, num_during_save: int, seed: int) -> tuple[int, int, bool, bool]:
+    """Runs the training in one go and in pieces.
+
+    Args:
+      directory: where to write.
+      num_kills: how often to kill it at least.
+      num_during_save: how many kills must hit a save.
+      seed: of the moments.
+
+    Returns:
+      How many kills there were, how many of them hit a save, and whether parameters and metrics are the same.
+    """
+    num_updates = 20 * num_kills
+    whole, pieces = directory / "whole", directory / "pieces"
+    if start(whole, num_updates).wait(timeout=_LIFE_SECONDS):
+        raise RuntimeError(f"the training failed; see {whole}.log")
+    moments = random.Random(seed)
+    hits: list[bool] = []
+    while len(hits) < num_kills or sum(hits) < num_during_save:
+        wait = moments.uniform(0, 0.5)
+        hits.append(kill_once(pieces, num_updates, wait, during_save=sum(hits) < num_during_save))
+        latest = training.Checkpoints(pieces / "mnm_p" / training.CHECKPOINTS).latest()
+        print(f"kill {len(hits)}{' during a save' * hits[-1]}; newest checkpoint: update {latest}", flush=True)
+    if start(pieces, num_updates).wait(timeout=_LIFE_SECONDS):
+        raise RuntimeError(f"the training did not resume; see {pieces}.log")
+    return len(hits), sum(hits), *is_equal(whole, pieces)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Kills, resumes, compares, and prints."""
+    del argv
+    with tempfile.TemporaryDirectory() as directory:
+        num_kills, num_during_save, same_parameters, same_metrics = torture(
+            pathlib.Path(directory), _NUM_KILLS.value, _NUM_DURING_SAVE.value, _SEED.value
+        )
+    print(f"{num_kills} kills, {num_during_save} of them during a save")
+    print(f"final parameters: {'the same' if same_parameters else 'DIFFERENT'}")
+    print(f"metrics.jsonl: {'the same' if same_metrics else 'DIFFERENT'}")
+    sys.exit(not (same_parameters and same_metrics))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,60 @@
+"""Polite ends: SIGTERM and Ctrl-C ask a program to stop; a second Ctrl-C stops it at once."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from types import TracebackType
+from typing import Self
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interruption:
+    """While it is entered, notes SIGTERM and SIGINT instead of letting them end the program.
+
+    A handler in Python would not run while a compiled function does. So the signals are read from the descriptor that
+    the interpreter writes their numbers to, by a thread.
+
+    Attributes:
+      signal: the signal that came, if one did.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def __enter__(self) -> Self:
+        """Begins to listen."""
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        # A handler must be there for the number to be written; it need not do anything.
+        self._old_handlers = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        threading.Thread(target=self._listen, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Puts everything back."""
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_descriptor)
+        self._writer.close()
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that a signal ended; 0 if none came."""
+        return 0 if self.signal is None else 128 + self.signal
+
+    def _listen(self) -> None:
+        while data := self._reader.recv(1):
+            received = signal.Signals(data[0])
+            if received == signal.SIGINT and self.signal is not None:
+                os._exit(128 + received)
+            if received in _SIGNALS and self.signal is None:
+                self.signal = received
+                again = "; once more to stop at once" if received == signal.SIGINT else ""
+                print(f"\n{received.name}: stopping after this chunk{again}", file=sys.stderr, flush=True)
+        self._reader.close()

@@ -1,0 +1,287 @@
+"""What every training program has in common: its flags, its checks, and the way from one model to the next.
+
+Each model is trained with all its seeds side by side and leaves its files in WORKDIR/MODEL; figures and tables go to
+WORKDIR. See `mnm_jax.training.run` for the files of a model.
+"""
+
+import dataclasses
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments import command_line
+from experiments.interruption import Interruption
+from mnm_jax import models, tasks, training
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file and :NAME; the demo if not given.")
+_MODELS = flags.DEFINE_list("models", list(models.NAMES), "Models to train, one after the other.")
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained side by side.", lower_bound=1)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory for metrics, checkpoints and figures.")
+_MAX_MINUTES = flags.DEFINE_float(
+    "max_minutes", float("inf"), "Time for training, shared evenly by the models not yet finished.", lower_bound=0
+)
+_RESUME = flags.DEFINE_bool("resume", False, "Go on in a workdir that exists.")
+_PARALLEL = flags.DEFINE_enum(
+    "parallel", "none", training.PARALLEL, "Share nothing, the episodes of an update, or the seeds over all devices."
+)
+_SAVE_MINUTES = flags.DEFINE_float("save_minutes", 5.0, "Minutes between two checkpoints.")
+_SAVE_UPDATES = flags.DEFINE_integer("save_updates", None, "Checkpoints also at the multiples of this.", lower_bound=1)
+_KEEP = flags.DEFINE_integer("keep_checkpoints", 3, "How many checkpoints of a model are kept.", lower_bound=1)
+_ON_NONFINITE = flags.DEFINE_enum(
+    "on_nonfinite", "stop", ("stop", "skip"), "Stop at a loss or gradient that is not finite, or skip its update."
+)
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write event files too; needs mnm_jax[tensorboard].")
+_COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of the first of several processes.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a training program is about.
+
+    Attributes:
+      name: of the task, one of `tasks.TASKS`.
+      default_config: `FILE:NAME` of the configuration that is used without `--config`.
+      introduce: prints what there is to know of the task before training.
+      conclude: `conclude(configuration, report, directory)` writes into a model's directory what is to be known of the
+        trained model. Called whenever a run ends, finished or not.
+      products: the files that `conclude` writes for a finished run.
+      report: makes figures and tables of the whole working directory, and prints where they are.
+    """
+
+    name: str
+    default_config: str
+    introduce: Callable[[training.Task, training.Settings], None]
+    conclude: Callable[[training.Configuration, training.Report, pathlib.Path], None]
+    products: tuple[str, ...]
+    report: Callable[[pathlib.Path], None]
+
+
+def run(experiment: Experiment) -> None:
+    """Runs a training program."""
+
+    def main(argv: Sequence[str]) -> None:
+        del argv
+        _main(experiment)
+
+    command_line.run(main, default_config=experiment.default_config)
+
+
+def _main(experiment: Experiment) -> None:
+    workdir, configurations, upkeep = _parse(experiment.name)
+    changes = _check_workdir(workdir, configurations)
+    _start_processes()
+    try:
+        for configuration in configurations:
+            training.check_divisible(upkeep.parallel, configuration.training, len(configuration.seeds))
+    except ValueError as error:
+        raise command_line.UsageError(error) from error
+    for change in changes:
+        _say(change)
+    experiment.introduce(configurations[0].task, configurations[0].training)
+
+    deadline = time.monotonic() + 60 * _MAX_MINUTES.value
+    directories = {configuration: workdir / directory_of(configuration.model) for configuration in configurations}
+    unfinished = [
+        configuration
+        for configuration, directory in directories.items()
+        if not _is_finished(configuration, directory, experiment.products)
+    ]
+    with Interruption() as interruption:
+        for i, configuration in enumerate(unfinished):
+            budget = (deadline - time.monotonic()) / (len(unfinished) - i)
+            _train(experiment, configuration, directories[configuration], upkeep, budget, interruption)
+            if interruption.signal is not None:
+                sys.exit(interruption.exit_code)
+    if jax.process_index() == 0:
+        experiment.report(workdir)
+
+
+def _train(
+    experiment: Experiment,
+    configuration: training.Configuration,
+    directory: pathlib.Path,
+    upkeep: training.Upkeep,
+    budget: float,
+    interruption: Interruption,
+) -> None:
+    """Trains one model, and says how that ended."""
+    name, num_updates = configuration.model, configuration.training.num_updates
+    _say(f"Training {name}: {len(configuration.seeds)} seeds, {num_updates} updates")
+    start = time.monotonic()
+    try:
+        if jax.process_index() == 0:
+            _begin(configuration, directory, experiment.products)
+        report = training.run(
+            configuration.task,
+            configuration.cell(),
+            configuration.training,
+            configuration.seeds,
+            directory,
+            upkeep,
+            max_seconds=budget,
+            should_stop=lambda: interruption.signal is not None,
+            description=name,
+        )
+        minutes = (time.monotonic() - start) / 60
+        how = "finished" if report.is_finished else "stopped by --max_minutes"
+        if interruption.signal is not None:
+            how = f"stopped by {interruption.signal.name}"
+        _say(
+            f"{name}: {how} at update {report.update} of {num_updates} after {minutes:.1f} minutes, "
+            f"{report.saving_seconds:.1f} seconds of it for checkpoints; saved in {directory / training.CHECKPOINTS}"
+            + ("" if report.is_finished else "; go on with --resume")
+        )
+        if jax.process_index() == 0 and interruption.signal is None:
+            experiment.conclude(configuration, report, directory)
+    except training.NonFiniteError as error:
+        _fail(f"{name}: {error}; go on from there with --resume --on_nonfinite=skip, or with a smaller learning rate")
+    except (training.RestoreError, OSError) as error:
+        _fail(f"{name}: {error}")
+
+
+def _parse(name: str) -> tuple[pathlib.Path, list[training.Configuration], training.Upkeep]:
+    """What the flags ask for: the working directory, a configuration for each model, and the rest.
+
+    Raises:
+      UsageError: if it is not possible.
+    """
+    if _WORKDIR.value is None:
+        raise command_line.UsageError("--workdir=DIR is missing: a directory for metrics, checkpoints and figures")
+    if not _MODELS.value:
+        raise command_line.UsageError(f"--models is empty; choose from {', '.join(models.NAMES)}")
+    if _TENSORBOARD.value:
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError as error:
+            raise command_line.UsageError(
+                "--tensorboard needs tensorboardX: pip install mnm_jax[tensorboard]"
+            ) from error
+    try:
+        upkeep = training.Upkeep(
+            _PARALLEL.value,
+            _SAVE_MINUTES.value,
+            _SAVE_UPDATES.value,
+            _KEEP.value,
+            _ON_NONFINITE.value,
+            _TENSORBOARD.value,
+        )
+        configurations = [configure(name, model, _CONFIG.value) for model in dict.fromkeys(_MODELS.value)]
+    except ValueError as error:
+        raise command_line.UsageError(error) from error
+    return pathlib.Path(_WORKDIR.value), configurations, upkeep
+
+
+def configure(name: str, model: str, config: ConfigDict) -> training.Configuration:
+    """Makes the checked configuration of a model.
+
+    Raises:
+      ValueError: if a value is not possible, naming it.
+    """
+    task, settings = tasks.TASKS[name](**config.task), models.Settings(**config.model)
+    models.find_writer(model)
+    meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
+    return training.Configuration(
+        name,
+        model,
+        tuple(range(_NUM_SEEDS.value)),
+        task,
+        settings,
+        training.Settings(**config.training, meta_weight=meta_weight),
+    )
+
+
+def _check_workdir(workdir: pathlib.Path, configurations: Sequence[training.Configuration]) -> list[str]:
+    """Refuses to mix two experiments in one directory.
+
+    Returns:
+      What is different from before, and may be.
+
+    Raises:
+      UsageError: if the directory is in use without `--resume`, or by another configuration.
+    """
+    ancestor = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not ancestor.is_dir():
+        raise command_line.UsageError(f"--workdir={workdir} is not a directory")
+    if not os.access(ancestor, os.W_OK):
+        raise command_line.UsageError(f"--workdir={workdir} cannot be written to")
+    if not _RESUME.value and workdir.is_dir() and any(workdir.iterdir()):
+        raise command_line.UsageError(f"--workdir={workdir} exists; pass --resume to go on in it, or name another")
+    changes = []
+    wanted = {configuration.model: configuration for configuration in configurations}
+    for path in sorted(workdir.glob(f"*/{training.CONFIG}")):
+        try:
+            saved = training.Configuration.load(path.parent)
+        except ValueError as error:
+            raise command_line.UsageError(error) from error
+        # Another model may be trained otherwise; but one figure holds one task.
+        differences = saved.differences(wanted.get(saved.model, configurations[0]))
+        if saved.model not in wanted:
+            differences = {key: values for key, values in differences.items() if key.startswith("config.task.")}
+        texts = {key: f"{key} was {was} and is {now}" for key, (was, now) in differences.items()}
+        # A run may be made longer, if its learning rate does not depend on its length.
+        was, now = differences.get("config.training.num_updates", (0, 0))
+        if was < now and saved.training.schedule == "constant":
+            changes.append(f"{path.parent}: {texts.pop('config.training.num_updates')}")
+        if texts:
+            raise command_line.UsageError(f"{path.parent} was made otherwise: {'; '.join(texts.values())}")
+    return changes
+
+
+def _start_processes() -> None:
+    """Joins the other processes, if there are any. All have checked their flags by then, and nobody has written yet."""
+    given = {"coordinator_address": _COORDINATOR, "num_processes": _NUM_PROCESSES, "process_id": _PROCESS_ID}
+    missing = [f"--{name}" for name, flag in given.items() if flag.value is None]
+    if len(missing) == len(given):
+        return
+    if missing:
+        raise command_line.UsageError(
+            f"{', '.join(missing)} is missing: several processes need all of --{', --'.join(given)}"
+        )
+    if _PROCESS_ID.value >= _NUM_PROCESSES.value:
+        raise command_line.UsageError(
+            f"--process_id={_PROCESS_ID.value} must be below --num_processes={_NUM_PROCESSES.value}"
+        )
+    try:
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    except (RuntimeError, ValueError) as error:
+        raise command_line.UsageError(f"--coordinator_address={_COORDINATOR.value}: {error}") from error
+
+
+def _begin(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> None:
+    """Writes the configuration, whole or not at all, and removes what would not fit longer curves."""
+    directory.mkdir(parents=True, exist_ok=True)
+    new = directory / f"{training.CONFIG}.tmp"
+    new.write_text(configuration.to_json())
+    new.replace(directory / training.CONFIG)
+    for product in products:
+        (directory / product).unlink(missing_ok=True)
+
+
+def _is_finished(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> bool:
+    """Whether a model has made all its updates, and all that is to be known of it was written."""
+    latest = training.Checkpoints(directory / training.CHECKPOINTS).latest()
+    return latest == configuration.training.num_updates and all((directory / name).exists() for name in products)
+
+
+def directory_of(model: str) -> str:
+    """The directory of a model: its name, without the colon of `module:function`."""
+    return model.replace(":", ".")
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,175 @@
+"""How the seeds of a run, or the episodes of its updates, are spread over devices.
+
+Outside of the compiled functions, every array of a run has one leading axis, its `S` seeds, whatever the devices: that
+is how states are saved, and a run may go on with other devices than it began with. `Placement.spread` and `collect` go
+to and fro.
+
+Axes: `S` seeds, `D` devices of all processes together, `P` devices of this process.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mnm_jax import _checks
+from mnm_jax.training.update import Settings, Task, TrainState, make_functions
+
+PyTree = Any
+Shares = tuple[PyTree, ...]  # One for each device of this process.
+Parallel = Literal["none", "data", "seeds"]
+PARALLEL = ("none", "data", "seeds")
+_AXIS = "devices"
+
+
+class Placement(NamedTuple):
+    """The functions of `make_functions` for all seeds of a run, compiled, on some arrangement of devices.
+
+    Attributes:
+      init: `init(seeds) -> state`, on the devices, as all that follow but `spread` and `collect` take and give it.
+      train_chunk: `train_chunk(state, n) -> (state, metrics, bad_updates)`; consumes its state.
+      evaluate: `evaluate(state, examples) -> metrics`.
+      mark: `mark(state, metrics) -> state`; consumes its state.
+      shapes: `shapes(num_seeds)`, what `collect` makes of a state, as `jax.ShapeDtypeStruct`s.
+      spread: from arrays `[S, ...]` to the devices.
+      collect: from the devices to arrays `[S, ...]` on the host, the same in every process.
+    """
+
+    init: Callable[[Sequence[int]], Any]
+    train_chunk: Callable[[Any, int], tuple[Any, Any, Any]]
+    evaluate: Callable[[Any, PyTree], Any]
+    mark: Callable[[Any, Any], Any]
+    shapes: Callable[[int], TrainState]
+    spread: Callable[[PyTree], Any]
+    collect: Callable[[Any], PyTree]
+
+
+def check_divisible(parallel: Parallel, settings: Settings, num_seeds: int) -> None:
+    """Checks that seeds or episodes can be shared out evenly.
+
+    Raises:
+      ValueError: if not, with the nearest numbers that can; or if there are several processes and nothing to share.
+    """
+    _checks.check_choice("parallel", parallel, PARALLEL)
+    if parallel == "none" and jax.process_count() > 1:
+        raise ValueError("parallel='none' uses one device, but there are several processes; want 'data' or 'seeds'")
+    num_devices = jax.device_count()
+    for name, kind, number in (("batch_size", "data", settings.batch_size), ("num_seeds", "seeds", num_seeds)):
+        if parallel == kind and number % num_devices:
+            below = number // num_devices * num_devices
+            nearest = " or ".join(str(size) for size in (below, below + num_devices) if size)
+            raise ValueError(
+                f"{name}={number} cannot be shared out evenly over {num_devices} devices; the nearest that can: "
+                f"{nearest}"
+            )
+
+
+@functools.lru_cache(maxsize=16)
+def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = "none") -> Placement:
+    """Compiles training for an arrangement of devices.
+
+    Equal arguments give the very same functions, so that nothing is compiled twice.
+
+    Args:
+      task: what to learn.
+      cell: what learns it.
+      settings: how.
+      parallel: `'none'`: all on one device. `'data'`: by `jax.pmap`, every device has all the seeds and an equal share
+        of the episodes of each update, and gradients are averaged: the same training as on one device, up to rounding.
+        `'seeds'`: each device has an equal share of the seeds, and does with it, bit for bit, what it would do alone.
+
+    Returns:
+      The `Placement`.
+    """
+    functions = make_functions(task, cell, settings, _AXIS if parallel == "data" else None)
+    init = jax.jit(jax.vmap(lambda key_data: functions.init(jax.random.wrap_key_data(key_data))))
+    train_chunk = jax.vmap(functions.train_chunk, in_axes=(0, None))
+    evaluate = jax.vmap(lambda state, examples: functions.evaluate(state.params, examples), in_axes=(0, None))
+    mark = jax.vmap(functions.mark)
+
+    def shapes(num_seeds: int) -> TrainState:
+        return jax.eval_shape(init, jax.ShapeDtypeStruct((num_seeds, 2), jnp.uint32))
+
+    if parallel == "data":
+        parallelize = functools.partial(jax.pmap, axis_name=_AXIS)
+        return Placement(
+            init=lambda seeds: _replicate(init(_key_data(seeds))),
+            train_chunk=parallelize(train_chunk, in_axes=(0, None), donate_argnums=0),
+            evaluate=parallelize(evaluate, in_axes=(0, None)),
+            mark=parallelize(mark, donate_argnums=0),
+            shapes=shapes,
+            spread=_replicate,
+            collect=lambda tree: jax.tree.map(lambda x: np.asarray(x[0]), tree),
+        )
+    train_chunk, evaluate, mark = (
+        jax.jit(train_chunk, donate_argnums=0),
+        jax.jit(evaluate),
+        jax.jit(mark, donate_argnums=0),
+    )
+    # The same program on each device, and not one program for all of them, which `pmap` would compile otherwise, to
+    # slightly other numbers: with this, a seed's numbers do not depend on how many devices there are.
+    spread = _share_out if parallel == "seeds" else lambda tree: (jax.device_put(tree),)
+
+    def chunk(states: Shares, n: int) -> tuple[Shares, Shares, Shares]:
+        return tuple(zip(*_on_each(lambda state: train_chunk(state, n), states), strict=True))
+
+    return Placement(
+        init=lambda seeds: _on_each(init, spread(_key_data(seeds))),
+        train_chunk=chunk,
+        evaluate=lambda states, examples: _on_each(lambda state: evaluate(state, examples), states),
+        mark=lambda states, metrics: _on_each(mark, states, metrics),
+        shapes=shapes,
+        spread=spread,
+        collect=_gather if parallel == "seeds" else _concatenate,
+    )
+
+
+def _key_data(seeds: Sequence[int]) -> np.ndarray:
+    return np.stack([jax.random.key_data(jax.random.key(seed)) for seed in seeds])
+
+
+def _replicate(tree: PyTree) -> PyTree:
+    """`[S, ...]` -> `[P, S, ...]`."""
+    count = jax.local_device_count()
+    return jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), jax.device_get(tree))
+
+
+def _share_out(tree: PyTree) -> Shares:
+    """`[S, ...]` -> for each of this process's devices, `[S / D, ...]`."""
+    tree, devices = jax.device_get(tree), jax.local_devices()
+
+    def share(i: int) -> PyTree:
+        return jax.tree.map(lambda x: np.split(x, jax.device_count())[i], tree)
+
+    first = jax.process_index() * len(devices)
+    return tuple(jax.device_put(share(first + i), device) for i, device in enumerate(devices))
+
+
+def _on_each(function: Callable[..., Any], *shares: Shares) -> Shares:
+    """Calls a function for every device, at the same time: a first call compiles for each."""
+    with ThreadPoolExecutor(len(shares[0])) as pool:
+        return tuple(pool.map(function, *shares))
+
+
+def _concatenate(shares: Shares) -> PyTree:
+    """For each device, `[S / P, ...]` -> `[S, ...]`."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(shares))
+
+
+def _gather(shares: Shares) -> PyTree:
+    """For each of this process's devices, `[S / D, ...]` -> `[S, ...]`, the seeds of all processes."""
+    tree = _concatenate(shares)
+    return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else tree
+
+
+def agree(values: Sequence[float]) -> list[float]:
+    """The largest of each value over all processes, so that all of them decide alike. With one process, its own."""
+    if jax.process_count() == 1:
+        return list(values)
+    return multihost_utils.process_allgather(jnp.array(values, jnp.float32)).max(axis=0).tolist()
