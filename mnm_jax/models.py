@@ -146,6 +146,7 @@ def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: i
         return cells.SALU(
             **common,
             **table,
+            value_normalization=_or_none(settings.value_normalization),
             num_slots=cells.num_slots_matching(settings.memory, settings.memory_size, settings.memory_size),
         )
     return cells.Attention(**common, **table, max_steps=num_steps)

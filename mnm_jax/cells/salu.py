@@ -121,11 +121,17 @@ class SALU(nn.Module):
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer on `h_t` gives, for each head, a
     write key, a read key and what to add (tanh), what to erase (sigmoid), and a strength for each key (softplus). The
     write addresses the table `M_{t-1}` by its keys and changes whole slots, keys and values, to `M_t`; see `address`
-    and `write`. The read addresses `M_t` by its keys and averages the values with those weights; `r_t` is the mean of
-    that over heads. The output is `y_t = W_o [h_t ; r_t] + b_o`.
+    and `write`. What is added to the values is divided by its root mean square. The read addresses `M_t` by its keys
+    and averages the values with those weights; `r_t` is the mean of that over heads. The output is
+    `y_t = W_o [h_t ; r_t] + b_o`.
 
     The table at the start of an episode is learned, from N(0, 1 / (key_size + value_size)): slots that start equal
     would always be addressed, and hence written, equally.
+
+    The strengths start large and the erase gates nearly closed. With strengths that start at a bias of zero every write
+    blends into all slots, and values that are not normalized hardly show in the read: either way, no seed learned to
+    translate from four pairs in 400 updates; with both, every seed did in 300. Erase gates that start half open only
+    delay it.
 
     Example:
       >>> num_slots = mnm.cells.num_slots_matching(spec, key_size=8, value_size=8)
@@ -140,6 +146,10 @@ class SALU(nn.Module):
       key_size: width of a slot's key.
       value_size: width of a slot's value.
       num_heads: `H`.
+      value_normalization: `'rms'` divides what is added to the values, after the tanh, by its root mean square; `None`
+        does not.
+      strength_bias: bias of the strengths, before the softplus, at the start of training.
+      erase_bias: bias of the erase gates, before the sigmoid, at the start of training.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
@@ -151,6 +161,9 @@ class SALU(nn.Module):
     key_size: int
     value_size: int
     num_heads: int = 1
+    value_normalization: str | None = "rms"
+    strength_bias: float = 10.0
+    erase_bias: float = -2.0
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
@@ -165,10 +178,14 @@ class SALU(nn.Module):
             value_size=self.value_size,
             num_heads=self.num_heads,
         )
+        _checks.check_choice("value_normalization", self.value_normalization, ("rms", None))
         width = self.key_size + self.value_size
         self.embedding = embedding_of(self)
         self.controller_cell = LSTMCell(self.controller_size)
-        self.interface = nn.Dense(self.num_heads * (2 * self.key_size + 2 * width + 2))
+        # In the order of the signals: keys and additions, erase gates, strengths.
+        biases = np.repeat([0.0, self.erase_bias, self.strength_bias], [2 * self.key_size + width, width, 2])
+        biases = jnp.asarray(np.tile(biases, self.num_heads), jnp.float32)
+        self.interface = nn.Dense(biases.size, bias_init=lambda rng, shape, dtype: biases)
         initializer = nn.initializers.normal(width**-0.5)
         self.initial_keys = self.param("initial_keys", initializer, (self.num_slots, self.key_size))
         self.initial_values = self.param("initial_values", initializer, (self.num_slots, self.value_size))
@@ -201,10 +218,13 @@ class SALU(nn.Module):
             signals, np.cumsum(sizes), axis=-1
         )
         write_strengths, read_strengths = nn.softplus(strengths).T
+        add_values = jnp.tanh(add_values)
+        if self.value_normalization == "rms":
+            add_values = self.value_size**0.5 * _inverse_length(add_values)[:, None] * add_values
 
         write_weights = address(carry.keys, jnp.tanh(write_keys), write_strengths)
         keys = write(carry.keys, write_weights, nn.sigmoid(erase_keys), jnp.tanh(add_keys))
-        values = write(carry.values, write_weights, nn.sigmoid(erase_values), jnp.tanh(add_values))
+        values = write(carry.values, write_weights, nn.sigmoid(erase_values), add_values)
 
         read_weights = address(keys, jnp.tanh(read_keys), read_strengths)
         read = (read_weights @ values).mean(axis=0)

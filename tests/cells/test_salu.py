@@ -92,8 +92,9 @@ def test_no_nan_at_zero_table_and_zero_keys():
     np.testing.assert_allclose(value, (KEY_SIZE + VALUE_SIZE) * (H / S) ** 2 * sum(range(S)), rtol=1e-6)
 
 
-def test_step_equals_numpy_reference(cell, variables, inputs, halves):
-    before = halves[0].carry
+@pytest.mark.parametrize("value_normalization", ["rms", None])
+def test_step_equals_numpy_reference(cell, variables, inputs, halves, value_normalization):
+    cell, before = cell.clone(value_normalization=value_normalization), halves[0].carry
     after, (output, _) = jax.jit(cell.apply)(variables, before, inputs[T // 2])
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables["params"])
     hidden = np.asarray(after.controller[1], np.float64)
@@ -101,10 +102,13 @@ def test_step_equals_numpy_reference(cell, variables, inputs, halves):
     ends = np.cumsum([KEY_SIZE, KEY_SIZE, KEY_SIZE, VALUE_SIZE, KEY_SIZE, VALUE_SIZE])
     write_keys, read_keys, add_keys, add_values, erase_keys, erase_values, strengths = np.split(signals, ends, axis=1)
     write_strengths, read_strengths = np.log1p(np.exp(strengths)).T
+    add_values = np.tanh(add_values)
+    if value_normalization == "rms":
+        add_values /= np.sqrt(np.mean(np.square(add_values), axis=1, keepdims=True))
 
     weights = loop_address(before.keys, np.tanh(write_keys), write_strengths)
     keys = loop_write(before.keys, weights, 1 / (1 + np.exp(-erase_keys)), np.tanh(add_keys))
-    values = loop_write(before.values, weights, 1 / (1 + np.exp(-erase_values)), np.tanh(add_values))
+    values = loop_write(before.values, weights, 1 / (1 + np.exp(-erase_values)), add_values)
     weights = loop_address(keys, np.tanh(read_keys), read_strengths)
     read = np.mean([sum(weights[i, s] * values[s] for s in range(S)) for i in range(H)], axis=0)
     expected = np.concatenate([hidden, read]) @ params["output"]["kernel"] + params["output"]["bias"]
@@ -131,6 +135,20 @@ def test_table_at_the_start_has_the_documented_spread():
     params = jax.jit(cell.init)(jax.random.key(0), None, jnp.ones(1))["params"]
     np.testing.assert_allclose(np.std(params["initial_keys"]), 8**-0.5, rtol=0.05)
     np.testing.assert_allclose(np.std(params["initial_values"]), 8**-0.5, rtol=0.05)
+
+
+def test_interface_starts_with_the_given_biases(cell):
+    cell = cell.clone(strength_bias=7.0, erase_bias=-1.0)
+    biases = jax.jit(cell.init)(jax.random.key(0), None, jnp.ones(2))["params"]["interface"]["bias"].reshape(H, -1)
+    width = KEY_SIZE + VALUE_SIZE
+    np.testing.assert_array_equal(biases[:, : 2 * KEY_SIZE + width], 0)
+    np.testing.assert_array_equal(biases[:, 2 * KEY_SIZE + width : -2], -1)
+    np.testing.assert_array_equal(biases[:, -2:], 7)
+
+
+def test_refuses_unknown_normalization(cell):
+    with pytest.raises(ValueError, match="value_normalization must be one of 'rms', None, got 'l2'"):
+        cell.clone(value_normalization="l2").init(jax.random.key(0), None, jnp.ones(2))
 
 
 def test_shapes(whole):
