@@ -16,8 +16,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+import jax
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from mnm_jax import training
 
@@ -83,8 +84,6 @@ def is_equal(one: pathlib.Path, other: pathlib.Path) -> tuple[bool, bool]:
 
 
 def _final_parameters(workdir: pathlib.Path) -> list[np.ndarray]:
-    import jax
-
     seeds = training.Configuration.load(workdir / "mnm_p").seeds
     return [leaf for seed in seeds for leaf in jax.tree.leaves(training.load(workdir, seed=seed).variables)]
 
@@ -120,6 +119,7 @@ def torture(directory: pathlib.Path, num_kills: int, num_during_save: int, seed:
 def main(argv: Sequence[str]) -> None:
     """Kills, resumes, compares, and prints."""
     del argv
+    logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines for each checkpoint.
     with tempfile.TemporaryDirectory() as directory:
         num_kills, num_during_save, same_parameters, same_metrics = torture(
             pathlib.Path(directory), _NUM_KILLS.value, _NUM_DURING_SAVE.value, _SEED.value

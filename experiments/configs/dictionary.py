@@ -1,6 +1,7 @@
 """Configurations of the dictionary experiment: `--config=experiments/configs/dictionary.py:NAME`.
 
 `demo`: 8 pairs of single characters, small models: minutes on a laptop. What `make demo` runs.
+`tiny`: 4 pairs, in two minutes: the trained run that comes with the repository.
 `takeoff`: 4 pairs: when does learning take off? `takeoff_*`: the same with one thing changed; `make takeoff` runs all.
 `hard`: 16 pairs of two-character words, models small enough for a CPU.
 `pairs{4,8,16}_length{1,2,4}`: the sweep of the paper, with memory and controller of 100.
@@ -35,13 +36,16 @@ TAKEOFF = {
     "takeoff_meta_weight_0.1": {"meta_weight": 0.1},
     "takeoff_meta_weight_1": {"meta_weight": 1.0},
 }
-NAMES = ("demo", *TAKEOFF, "hard", *SWEEP)
+NAMES = ("demo", "tiny", *TAKEOFF, "hard", *SWEEP)
 
 
 def get_config(name: str = "demo") -> ml_collections.ConfigDict:
     """Makes a configuration by name."""
     if name == "demo":
         parts = Dictionary(num_pairs=8), models.Settings(32, 32), training.Settings(num_updates=1000)
+    elif name == "tiny":
+        model = models.Settings(16, 16, num_layers=2)
+        parts = Dictionary(num_pairs=4), model, training.Settings(num_updates=1500)
     elif name in TAKEOFF:
         settings = training.Settings(num_updates=1500, evaluate_every=25)
         parts = Dictionary(num_pairs=4), models.Settings(32, 32, **TAKEOFF[name]), settings

@@ -5,7 +5,9 @@ It carries a checksum of its arrays, so one that was damaged later is not either
 """
 
 import hashlib
+import os
 import pathlib
+import re
 import shutil
 import warnings
 from typing import Any
@@ -80,8 +82,7 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)  # What a full disk has of it only stands in the way.
             whole = self.latest()
             left = "there is no older checkpoint" if whole is None else f"the one at update {whole} is left"
-            reason = " ".join(str(error).split())
-            raise SaveError(f"cannot save update {update} in {self.directory}: {reason}; {left}") from error
+            raise SaveError(f"cannot save update {update} in {self.directory}: {_reason(error)}; {left}") from error
 
     def load(self, like: PyTree) -> tuple[PyTree, float]:
         """Loads the newest state that is whole. One that is damaged is passed over with a warning.
@@ -108,8 +109,7 @@ class Checkpoints:
                     if _checksum(table) != metadata["checksum"]:
                         raise ValueError("its checksum is wrong")
                 except Exception as error:  # Damage shows itself in many ways.
-                    reason = (str(error).splitlines() or [repr(error)])[0]
-                    damaged.append((self.directory / str(update), reason[:200]))
+                    damaged.append((self.directory / str(update), _reason(error)))
                     continue
                 state = _unflatten(table, like, self.directory / str(update))
                 for path, reason in damaged:
@@ -126,6 +126,13 @@ class Checkpoints:
             aside = path.with_name(f"{path.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words: what the system says, if it is in a long message of the storage layers."""
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    return (" ".join(str(error).split()) or repr(error))[:200]
 
 
 def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
