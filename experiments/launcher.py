@@ -7,6 +7,7 @@ WORKDIR. See `mnm_jax.training.run` for the files of a model.
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -99,8 +100,8 @@ def _main(experiment: Experiment) -> None:
         for i, configuration in enumerate(unfinished):
             budget = (deadline - time.monotonic()) / (len(unfinished) - i)
             _train(experiment, configuration, directories[configuration], upkeep, budget, interruption)
-            if interruption.signal is not None:
-                sys.exit(interruption.exit_code)
+        if interruption.signal is not None:
+            sys.exit(interruption.exit_code)
     if jax.process_index() == 0:
         experiment.report(workdir)
 
@@ -133,17 +134,19 @@ def _train(
         )
         minutes = (time.monotonic() - start) / 60
         how = "finished" if report.is_finished else "stopped by --max_minutes"
-        if interruption.signal is not None:
-            how = f"stopped by {interruption.signal.name}"
+        if report.is_interrupted:
+            how = f"stopped by {interruption.signal.name}" if interruption.signal else "stopped by another process"
         _say(
             f"{name}: {how} at update {report.update} of {num_updates} after {minutes:.1f} minutes, "
             f"{report.saving_seconds:.1f} seconds of it for checkpoints; saved in {directory / training.CHECKPOINTS}"
             + ("" if report.is_finished else "; go on with --resume")
         )
-        if jax.process_index() == 0 and interruption.signal is None:
+        if report.is_interrupted:
+            sys.exit(interruption.exit_code or 128 + signal.SIGTERM)
+        if jax.process_index() == 0:
             experiment.conclude(configuration, report, directory)
     except training.NonFiniteError as error:
-        _fail(f"{name}: {error}; go on from there with --resume --on_nonfinite=skip, or with a smaller learning rate")
+        _fail(f"{name}: {error}; to leave such updates out, go on with --resume --on_nonfinite=skip")
     except (training.RestoreError, OSError) as error:
         _fail(f"{name}: {error}")
 

@@ -74,6 +74,7 @@ class Report(NamedTuple):
       update: how many updates were made.
       metrics: the last evaluation of this call, each `[num_seeds]`; empty if there was none.
       is_finished: whether all updates were made; if not, it can be resumed.
+      is_interrupted: whether it ended because some process was asked to stop.
       saving_seconds: the time that checkpoints took in this call.
     """
 
@@ -81,6 +82,7 @@ class Report(NamedTuple):
     update: int
     metrics: dict[str, np.ndarray]
     is_finished: bool
+    is_interrupted: bool
     saving_seconds: float
 
 
@@ -146,7 +148,7 @@ def run(
         state, metrics = mark(state, evaluated), collect(evaluated)
         log.write(update, {}, metrics, time.monotonic() - start)
 
-    n, last_save, saving_seconds = 1, time.monotonic(), 0.0
+    n, last_save, saving_seconds, is_interrupted = 1, time.monotonic(), 0.0, False
     with tqdm.tqdm(
         total=settings.num_updates, initial=update, desc=description, unit="update", disable=not sys.stderr.isatty()
     ) as progress:
@@ -173,8 +175,8 @@ def run(
             now = time.monotonic()
             is_due = now - last_save >= 60 * upkeep.save_minutes
             # Clocks and signals differ between processes.
-            is_due, must_stop, n = agree((is_due, should_stop() or now >= deadline, n))
-            n = int(n)
+            is_due, is_interrupted, is_late, n = agree((is_due, should_stop(), now >= deadline, n))
+            n, must_stop = int(n), is_interrupted or is_late
             if is_due or must_stop or update == settings.num_updates or update % intervals[1] == 0:
                 checkpoints.save(update, collect(state), now - start)
                 last_save = time.monotonic()
@@ -182,7 +184,7 @@ def run(
             if must_stop:
                 break
     log.close()
-    return Report(collect(state), update, metrics, update >= settings.num_updates, saving_seconds)
+    return Report(collect(state), update, metrics, update >= settings.num_updates, bool(is_interrupted), saving_seconds)
 
 
 def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoints: Checkpoints) -> str:
