@@ -8,12 +8,9 @@ reads every `DIR/CONFIGURATION/MODEL` that `make takeoff` left and writes `DIR/t
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from experiments import command_line
-from mnm_jax.analysis import style
-from mnm_jax.analysis.runs import LoadError, load_runs
-from mnm_jax.analysis.takeoff import takeoff_updates
+from mnm_jax.analysis import style, tables, takeoff
+from mnm_jax.analysis.runs import LoadError, Run, load_runs
 
 THRESHOLDS = (0.5, 0.97)
 
@@ -27,32 +24,29 @@ def table(directory: Path) -> str:
     Raises:
       LoadError: if it holds no runs.
     """
-    lines = [
-        "| configuration | model | " + " | ".join(f"word accuracy {t:g}: median (range)" for t in THRESHOLDS) + " | "
-        "did not reach " + ", ".join(f"{t:g}" for t in THRESHOLDS) + " | final word accuracy of each seed |",
-        "| --- | --- |" + " ---: |" * (len(THRESHOLDS) + 1) + " --- |",
+    header = [
+        "configuration",
+        "model",
+        *(f"word accuracy {threshold:g}: median (range)" for threshold in THRESHOLDS),
+        f"did not reach {', '.join(f'{threshold:g}' for threshold in THRESHOLDS)}",
+        "final word accuracy of each seed",
     ]
     # The plain name of a family comes before the names that it begins.
-    for workdir in sorted(path for path in directory.iterdir() if path.is_dir()):
-        for run in load_runs(workdir):
-            accuracies = run.metrics["eval_word_accuracy"]
-            updates = [takeoff_updates(run.updates, accuracies, threshold) for threshold in THRESHOLDS]
-            never = ", ".join(f"{int(np.isinf(values).sum())} of {len(values)}" for values in updates)
-            cells = [workdir.name, style.styles([run.model])[run.model].label, *map(_median_and_range, updates), never]
-            final = " ".join(f"{accuracy:.2f}" for accuracy in accuracies[:, -1])
-            lines.append("| " + " | ".join([*cells, final]) + " |")
-    if len(lines) == 2:
+    workdirs = sorted(path for path in directory.iterdir() if path.is_dir())
+    rows = [[workdir.name, *_cells(run)] for workdir in workdirs for run in load_runs(workdir)]
+    if not rows:
         raise LoadError(f"{directory}: no runs; wanted CONFIGURATION/MODEL/metrics.jsonl")
-    return "\n".join(lines) + "\n"
+    return tables.to_markdown(header, rows, num_names=2)
 
 
-def _median_and_range(updates: np.ndarray) -> str:
-    reached = updates[np.isfinite(updates)]
-    if not reached.size:
-        return "never"
-    median = np.median(updates)
-    span = f"{reached.min():g} to {reached.max():g}"
-    return f"{median:g} ({span})" if np.isfinite(median) else f"half or fewer ({span})"
+def _cells(run: Run) -> list[str]:
+    described = [takeoff.describe(takeoff.summarize(run, threshold)) for threshold in THRESHOLDS]
+    return [
+        style.styles([run.model])[run.model].label,
+        *(f"{median} ({span})" for median, span, _ in described),
+        ", ".join(never for _, _, never in described),
+        " ".join(f"{accuracy:.2f}" for accuracy in run.metrics["eval_word_accuracy"][:, -1]),
+    ]
 
 
 def main(argv: Sequence[str]) -> None:

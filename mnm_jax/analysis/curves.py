@@ -4,6 +4,7 @@ Axes: `S` seeds, `X` points on the horizontal axis.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -93,19 +94,16 @@ def learning_curves(
         axes.set_ylim(-0.03, 1.03)
     for run in written:
         for when, dashes in (("before", "--"), ("after", "-")):
-            _plot_seeds(panels[-1], run.updates, run.metrics[f"eval_error_{when}"], looks[run.model], dashes=dashes)
+            look = looks[run.model]._replace(dashes=dashes)
+            _plot_seeds(panels[-1], run.updates, run.metrics[f"eval_error_{when}"], look)
     if written:
         panels[-1].set_yscale("log")
         panels[-1].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panels[-1].set_ylabel("memory's error at the write key\n(mean squared difference)")
-    panels[-1].set_xlabel("training (updates)")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
-    panels[-1].xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for axes in panels:
         _finish(axes)
-    longest = max(1, *(run.updates[-1] for run in runs))  # 1: a training may have been evaluated only before it began.
-    panels[-1].set_xlim(-0.02 * longest, 1.02 * longest)
-    handles = _handles(runs, looks)
+    _count_updates(panels[-1], runs)
+    handles = _handles(runs, [looks[run.model] for run in runs]) + _seed_handles(runs)
     if written:
         handles += [
             Line2D([], [], color=_REFERENCE_COLOR, linestyle="--", label="error before the write"),
@@ -159,7 +157,7 @@ def generalization_curves(
         ha="center",
     )
     panels[-1].set_xlabel("pairs in an episode (number, logarithmic)")
-    handles = _handles(runs, looks)
+    handles = _handles(runs, [looks[run.model] for run in runs]) + _seed_handles(runs)
     handles += [
         Line2D([], [], color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, label=name) for name in levels
     ]
@@ -167,25 +165,60 @@ def generalization_curves(
     return figure
 
 
-def _plot_seeds(
-    axes: Axes, x: np.ndarray, values: np.ndarray, look: style.Style, *, dashes: str = "-", show_each: bool = False
-) -> None:
+def comparison(runs: Mapping[str, Run], title: str) -> Figure:
+    """Draws how the headline metrics of runs grow, which may be of different models, tasks and experiments.
+
+    Args:
+      runs: the runs by their names for the legend.
+      title: the title, but for the number of seeds and the meaning of the band, which are added.
+
+    Returns:
+      The figure: a panel for each experiment, with a legend of its own.
+    """
+    looks = style.distinguish({name: run.model for name, run in runs.items()})
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, run in runs.items():
+        groups.setdefault((run.experiment, run.headline), []).append(name)
+    height = sum(max(3.4, 0.25 * len(names) + 1) for names in groups.values()) + 1
+    figure = Figure(figsize=(10, height), layout="constrained", dpi=150)
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axes, ((experiment, headline), names) in zip(panels, groups.items(), strict=True):
+        for name in names:
+            _plot_seeds(axes, runs[name].updates, runs[name].metrics[f"eval_{headline}"], looks[name])
+        axes.set_title(experiment, size=10.5)
+        axes.set_ylabel(_QUANTITIES.get(headline, f"{headline.replace('_', ' ')}\n(mean over held-out episodes)"))
+        if headline in _QUANTITIES:
+            axes.set_ylim(-0.03, 1.03)
+        _finish(axes)
+        shown = [runs[name] for name in names]
+        _count_updates(axes, shown)
+        handles = _handles(shown, [looks[name] for name in names], separator="\n")
+        beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
+        axes.legend(handles=handles, **beside, handlelength=5, frameon=False, fontsize=8.5)
+    _finish_figure(figure, list(runs.values()), title)
+    return figure
+
+
+def _plot_seeds(axes: Axes, x: np.ndarray, values: np.ndarray, look: style.Style, *, show_each: bool = False) -> None:
     """Draws one quantity of one model, `[S, X]`: the mean over seeds with its band, and perhaps each seed."""
     mean, low, high = mean_and_band(values)
     axes.fill_between(x, low, high, color=look.color, alpha=0.18, linewidth=0)
     if show_each and len(values) > 1:
         axes.plot(x, values.T, color=look.color, linewidth=0.6, alpha=0.5)
-    axes.plot(
-        x,
-        mean,
-        color=look.color,
-        linestyle=dashes,
-        linewidth=1.8,
-        marker=look.marker,
-        markersize=4,
-        markevery=max(1, len(x) // 10),
-        label=look.label,
-    )
+    axes.plot(x, mean, **_line(look), markevery=max(1, len(x) // 10))
+
+
+def _line(look: style.Style) -> dict[str, Any]:
+    """How matplotlib shall draw the mean of a model, and its entry in the legend."""
+    return {
+        "color": look.color,
+        "linestyle": look.dashes,
+        "linewidth": 1.8,
+        "marker": look.marker,
+        "markersize": 4,
+        "fillstyle": look.fill,
+        "label": look.label,
+    }
 
 
 def _label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
@@ -199,23 +232,27 @@ def _label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
         axes.text(1.012, height, f"{name} ({level:.2g})", transform=margin, size=8.5, va="center", color="0.2")
 
 
-def _handles(runs: Sequence[Run], looks: Mapping[str, style.Style]) -> list[Artist]:
-    """The legend's entries for the models, and for how seeds are drawn."""
+def _handles(runs: Sequence[Run], looks: Sequence[style.Style], separator: str = " ") -> list[Artist]:
+    """The legend's entries for the runs; the separator is before what is in parentheses."""
     same_seeds = len({len(run.seeds) for run in runs}) == 1
     handles: list[Artist] = []
-    for run in runs:
-        look = looks[run.model]
+    for run, look in zip(runs, looks, strict=True):
         notes = [_NOTES[run.model]] if run.model in _NOTES else []
         if not same_seeds:
             notes.append(_count_seeds(runs=[run]))
-        label = f"{look.label} ({', '.join(notes)})" if notes else look.label
-        handles.append(Line2D([], [], color=look.color, marker=look.marker, markersize=4, linewidth=1.8, label=label))
-    if max(len(run.seeds) for run in runs) > 1:
-        handles.append(Line2D([], [], color=_REFERENCE_COLOR, linewidth=0.6, alpha=0.7, label="single seed"))
-        handles.append(
-            Patch(color=_REFERENCE_COLOR, alpha=0.25, linewidth=0, label=f"{_CONFIDENCE:.0%} interval of the mean")
-        )
+        label = f"{look.label}{separator}({', '.join(notes)})" if notes else look.label
+        handles.append(Line2D([], [], **_line(look._replace(label=label))))
     return handles
+
+
+def _seed_handles(runs: Sequence[Run]) -> list[Artist]:
+    """The legend's entries for how seeds are drawn."""
+    if max(len(run.seeds) for run in runs) == 1:
+        return []
+    return [
+        Line2D([], [], color=_REFERENCE_COLOR, linewidth=0.6, alpha=0.7, label="single seed"),
+        Patch(color=_REFERENCE_COLOR, alpha=0.25, linewidth=0, label=f"{_CONFIDENCE:.0%} interval of the mean"),
+    ]
 
 
 def _count_seeds(runs: Sequence[Run]) -> str:
@@ -232,8 +269,18 @@ def _finish(axes: Axes) -> None:
     axes.margins(x=0.02)
 
 
-def _finish_figure(figure: Figure, runs: Sequence[Run], title: str, handles: Sequence[Artist]) -> None:
+def _count_updates(axes: Axes, runs: Sequence[Run]) -> None:
+    """Makes the horizontal axis that of the updates of training."""
+    axes.set_xlabel("training (updates)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=(1, 2, 5, 10)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    longest = max(1, *(run.updates[-1] for run in runs))  # 1: a training may have been evaluated only before it began.
+    axes.set_xlim(-0.02 * longest, 1.02 * longest)
+
+
+def _finish_figure(figure: Figure, runs: Sequence[Run], title: str, handles: Sequence[Artist] = ()) -> None:
     seeds = _count_seeds(runs)
     meaning = "" if seeds == "1 seed" else f"; band: {_CONFIDENCE:.0%} bootstrap interval of the mean over seeds"
     figure.suptitle(f"{title}\n{seeds}{meaning}", size=10.5)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)

@@ -2,7 +2,7 @@
 
 A working directory holds one directory for each model, with
 
-- `config.json`: the model's name, the seeds and the whole configuration;
+- `config.json`: the names of the task and the model, the seeds and the whole configuration;
 - `metrics.jsonl`: a line for each evaluation and seed;
 - `timing.jsonl`: the wall-clock seconds of training up to an update;
 - `generalization.jsonl`: a line for each number of pairs and seed, written at the end of training;
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mnm_jax import tasks
 from mnm_jax.analysis import style
 
 
@@ -36,6 +37,8 @@ class Run:
 
     Attributes:
       directory: where the files are. Its name may differ from the model's, which may hold any character.
+      experiment: the name of the task, one of `tasks.TASKS`.
+      headline: the metric that says how good the model is, larger being better: `metrics` has it as `eval_<headline>`.
       model: the name of the model.
       config: the configuration, nested.
       seeds: the `S` seeds.
@@ -48,6 +51,8 @@ class Run:
     """
 
     directory: Path
+    experiment: str
+    headline: str
     model: str
     config: Mapping[str, Any]
     seeds: tuple[int, ...]
@@ -63,6 +68,11 @@ class Run:
         """The configuration of the task."""
         return self.config["task"]
 
+    @property
+    def num_updates(self) -> int:
+        """How many updates were asked for."""
+        return self.config["training"]["num_updates"]
+
 
 def load_runs(workdir: str | Path) -> list[Run]:
     """Loads every run in a working directory.
@@ -72,44 +82,55 @@ def load_runs(workdir: str | Path) -> list[Run]:
     one counts: a training that went on from a checkpoint may repeat a few.
 
     Args:
-      workdir: the directory that holds a directory for each model.
+      workdir: the directory that holds a directory for each model; or the directory of a single one.
 
     Returns:
       The runs, the library's own models first, in a fixed order.
 
     Raises:
-      LoadError: if the directory does not exist, holds no run, or a `config.json` in it is not what training writes.
+      LoadError: if the directory does not exist, holds no run, or a `config.json` or `metrics.jsonl` in it is not what
+        training writes.
     """
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise LoadError(f"no directory {workdir}: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl")
-    directories = [path.parent for path in workdir.glob("*/config.json")]
+    is_run = (workdir / "config.json").is_file()
+    directories = [workdir] if is_run else [path.parent for path in workdir.glob("*/config.json")]
     runs = [run for run in map(_load_run, directories) if run is not None]
     if not runs:
         raise LoadError(
             f"no runs in {workdir}: looked for MODEL/config.json beside a MODEL/metrics.jsonl with an evaluation in it"
         )
-    return sorted(runs, key=lambda run: style.order(run.model))
+    return sorted(runs, key=lambda run: (style.order(run.model), run.directory.name))
 
 
 def _load_run(directory: Path) -> Run | None:
     path = directory / "config.json"
     try:
         description = json.loads(path.read_text())
-        model, seeds, config = description["model"], tuple(description["seeds"]), description["config"]
-        config["task"]
+        experiment, model, seeds = description["experiment"], description["model"], tuple(description["seeds"])
+        config = description["config"]
+        config["task"], config["training"]["num_updates"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise LoadError(
-            f"{path}: wants an object with 'model', 'seeds' and 'config' (with 'task'), got {error!r}"
+            f"{path}: wants an object with 'experiment', 'model', 'seeds' and 'config' (with 'task' and "
+            f"'training.num_updates'), got {error!r}"
         ) from None
+    if experiment not in tasks.TASKS:
+        raise LoadError(f"{path}: 'experiment' is {experiment!r}; known are {', '.join(tasks.TASKS)}")
+    headline = tasks.TASKS[experiment].headline
     updates, metrics = _tabulate(directory / "metrics.jsonl", "update", seeds)
     if not len(updates):
         _warn(f"{directory}: left out, for its metrics.jsonl has no evaluation of every seed")
         return None
+    if f"eval_{headline}" not in metrics:
+        raise LoadError(f"{directory / 'metrics.jsonl'}: no eval_{headline}, which {experiment} is judged by")
     timing = _read_lines(directory / "timing.jsonl")
     num_pairs, generalization = _tabulate(directory / "generalization.jsonl", "num_pairs", seeds)
     return Run(
         directory=directory,
+        experiment=experiment,
+        headline=headline,
         model=model,
         config=config,
         seeds=seeds,

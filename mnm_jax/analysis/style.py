@@ -1,21 +1,28 @@
 """How a model is named and drawn: the same in every figure, and safe for colour-blind eyes."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from matplotlib.colors import to_hex, to_rgb
 
 
 class Style(NamedTuple):
-    """The look of one model.
+    """The look of one model, or of one run of it.
 
     Attributes:
       label: its name in tables and figures.
       color: a colour of Okabe and Ito's palette ("Color Universal Design", 2008), or one that goes with it.
       marker: a matplotlib marker, so that models can be told apart without any colour.
+      dashes: the line style.
+      fill: which part of the marker is filled.
     """
 
     label: str
     color: str
     marker: str
+    dashes: str = "-"
+    fill: str = "full"
 
 
 KNOWN = {
@@ -27,6 +34,11 @@ KNOWN = {
 }
 
 _OTHERS = (("#56B4E9", "P"), ("#000000", "X"), ("#7F5F3F", "<"), ("#8C8C00", ">"))
+
+# What tells the runs of one model apart. Four dashes and three fills together make twelve lines, also without colour.
+_DASHES = ("-", "--", ":", "-.")
+_FILLS = ("full", "none", "left")
+_BRIGHTNESSES = (1.0, 0.6, 0.35)
 
 
 def order(model: str) -> tuple[int, str]:
@@ -50,4 +62,26 @@ def styles(models: Sequence[str]) -> dict[str, Style]:
         else:
             result[model] = Style(model, *_OTHERS[others % len(_OTHERS)])
             others += 1
+    return result
+
+
+def distinguish(models: Mapping[str, str]) -> dict[str, Style]:
+    """The look of each run, where a model may have several: the model's marker in a shade of its colour.
+
+    Args:
+      models: the model of each run, by the name of the run.
+
+    Returns:
+      The look by the name of the run, labelled with it. Up to twelve runs of the same model differ.
+    """
+    looks = styles(list(dict.fromkeys(models.values())))
+    seen: Counter[tuple[str, str]] = Counter()  # By look instead of by model, for unknown models may share one.
+    result = {}
+    for name, model in models.items():
+        _, color, marker, *_ = looks[model]
+        count = seen[color, marker]
+        brightness = _BRIGHTNESSES[count // len(_DASHES) % len(_BRIGHTNESSES)]
+        shade = to_hex([brightness * channel for channel in to_rgb(color)])
+        result[name] = Style(name, shade, marker, _DASHES[count % len(_DASHES)], _FILLS[count % len(_FILLS)])
+        seen[color, marker] += 1
     return result

@@ -3,15 +3,13 @@
 Axes: `S` seeds, `E` evaluations.
 """
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mnm_jax.analysis import style
+from mnm_jax.analysis import style, tables
 from mnm_jax.analysis.runs import Run
 
 
@@ -89,13 +87,15 @@ def summarize(run: Run, threshold: float = 0.5) -> TakeOff:
     )
 
 
+def describe(row: TakeOff) -> tuple[str, str, str]:
+    """The words of a table for when a model took off: the median, the range, and how many seeds never did."""
+    median = tables.number(row.median, ",g") if math.isfinite(row.median) else f"not by {row.updates:,}"
+    return median, tables.span(row.first, row.last, ",g"), f"{row.num_never} of {row.num_seeds}"
+
+
 def to_csv(rows: Sequence[TakeOff]) -> str:
     """The table for programs: the fields of `TakeOff`, with `inf` and `nan` as Python writes them."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(TakeOff._fields)
-    writer.writerows(rows)
-    return text.getvalue()
+    return tables.to_csv(TakeOff._fields, rows)
 
 
 def to_markdown(rows: Sequence[TakeOff], threshold: float = 0.5) -> str:
@@ -119,34 +119,18 @@ def to_markdown(rows: Sequence[TakeOff], threshold: float = 0.5) -> str:
         "minutes",
     )
     labels = style.styles([row.model for row in rows])
-    table = [header, *((labels[row.model].label, *_cells(row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    # The model's name is on the left of its column, all else on the right.
-    lines = [
-        _line([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
-    rule = _line(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join([lines[0], rule, *lines[1:], "", _explanation(threshold)]) + "\n"
+    table = tables.to_markdown(header, [(labels[row.model].label, *_cells(row)) for row in rows])
+    return f"{table}\n{_explanation(threshold)}\n"
 
 
 def _cells(row: TakeOff) -> tuple[str, ...]:
-    def number(value: float, form: str) -> str:
-        return "-" if math.isnan(value) else format(value, form)
-
     return (
-        number(row.median, ",g") if math.isfinite(row.median) else f"not by {row.updates:,}",
-        "-" if math.isnan(row.first) else f"{row.first:,g} to {row.last:,g}",
-        f"{row.num_never} of {row.num_seeds}",
-        number(row.accuracy_mean, ".3f"),
-        f"{number(row.accuracy_min, '.3f')} to {number(row.accuracy_max, '.3f')}",
+        *describe(row),
+        tables.number(row.accuracy_mean, ".3f"),
+        tables.span(row.accuracy_min, row.accuracy_max, ".3f"),
         f"{row.updates:,}",
-        number(row.minutes, ".1f"),
+        tables.number(row.minutes, ".1f"),
     )
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _explanation(threshold: float) -> str:

@@ -12,11 +12,11 @@ def write_lines(path, lines):
 
 @pytest.fixture
 def write_run(tmp_path):
-    """Writes the files of one model; `accuracies` is [S, E], evaluated every 50 updates."""
+    """Writes the files of one model; `accuracies` is [S, E], evaluated every 50 updates. The task is the dictionary."""
 
-    def write(model, accuracies, *, num_pairs=(2, 4), episode=False, errors=False, **task):
-        directory = tmp_path / model
-        directory.mkdir()
+    def write(model, accuracies, *, workdir=tmp_path, num_pairs=(2, 4), episode=False, errors=False, **task):
+        directory = workdir / model
+        directory.mkdir(parents=True)
         accuracies = np.asarray(accuracies)
         seeds = range(len(accuracies))
         task = {
@@ -26,8 +26,9 @@ def write_run(tmp_path):
             "source_alphabet_size": 10,
             "target_alphabet_size": 10,
         } | task
-        config = {"model": model, "seeds": list(seeds), "config": {"task": task, "training": {"num_updates": 1000}}}
-        (directory / "config.json").write_text(json.dumps(config))
+        config = {"task": task, "training": {"num_updates": 1000}}
+        description = {"experiment": "dictionary", "model": model, "seeds": list(seeds), "config": config}
+        (directory / "config.json").write_text(json.dumps(description))
         lines, timing = [], []
         for evaluation in range(accuracies.shape[1]):
             for seed in seeds:

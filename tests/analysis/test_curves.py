@@ -162,6 +162,74 @@ def test_generalization(runs):
     assert legend_labels(figure)[-2:] == ["chance", "words"]
 
 
+@pytest.fixture
+def compared(write_run, tmp_path):
+    """Four runs by name: two of the dictionary, of 3 and 2 seeds, and two of an experiment that is yet to come."""
+    write_run("mnm_p", [[0.1, 0.5, 0.9], [0.1, 0.7, 1.0], [0.2, 0.6, 0.9]])
+    mnm_p = load_runs(tmp_path)[0]
+    shorter = {name: table[:2, :2] for name, table in mnm_p.metrics.items()}
+    maze = {"experiment": "maze", "headline": "reward", "metrics": {"eval_reward": np.array([[-5.0, 7, 9]] * 3)}}
+    return {
+        "a/mnm_p": mnm_p,
+        "b/mnm_p": dataclasses.replace(mnm_p, seeds=(0, 1), updates=mnm_p.updates[:2], metrics=shorter),
+        "a/maze": dataclasses.replace(mnm_p, **maze),
+        "b/maze": dataclasses.replace(mnm_p, model="attention", **maze),
+    }
+
+
+def test_comparison_has_a_panel_for_each_experiment(compared):
+    figure = curves.comparison(compared, "all of them")
+    dictionary, maze = figure.axes
+    assert figure.get_suptitle() == "all of them\n2 to 3 seeds; band: 95% bootstrap interval of the mean over seeds"
+    assert (dictionary.get_title(), maze.get_title()) == ("dictionary", "maze")
+    assert dictionary.get_ylabel() == "word accuracy\n(fraction of words)"
+    assert maze.get_ylabel() == "reward\n(mean over held-out episodes)"
+    assert dictionary.get_xlabel() == maze.get_xlabel() == "training (updates)"
+    # A reward is no fraction: its axis goes as far as it does.
+    assert dictionary.get_ylim() == (-0.03, 1.03)
+    assert maze.get_ylim()[0] < -5
+    assert maze.get_ylim()[1] > 9
+    means = dictionary.get_lines()
+    np.testing.assert_allclose(means[0].get_xydata().T, [[0, 50, 100], [0.4 / 3, 0.6, 2.8 / 3]])
+    np.testing.assert_allclose(means[1].get_xydata().T, [[0, 50], [0.1, 0.6]])
+    # Each run has a band too.
+    (band, _) = dictionary.collections
+    _, low, high = curves.mean_and_band(compared["a/mnm_p"].metrics["eval_word_accuracy"])
+    assert band.get_datalim(dictionary.transData).ymin == pytest.approx(low.min())
+    assert band.get_datalim(dictionary.transData).ymax == pytest.approx(high.max())
+
+
+def test_comparison_names_the_runs_beside_their_panels(compared):
+    figure = curves.comparison(compared, "all of them")
+    labels = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert labels == [
+        ["a/mnm_p\n(3 seeds)", "b/mnm_p\n(2 seeds)"],
+        ["a/maze", "b/maze\n(every step costs its whole table)"],
+    ]
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert not any(legend.get_window_extent().overlaps(other.get_window_extent()) for other in figure.axes)
+        looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in axes.get_lines()]
+        assert looks == [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
+
+
+def test_runs_of_one_model_differ_also_without_colour():
+    looks = style.distinguish({str(i): "lstm" for i in range(12)} | {"other": "mine", "same look": "mnm_p"})
+    lstm = [looks[str(i)] for i in range(12)]
+    assert lstm[0] == style.KNOWN["lstm"]._replace(label="0", color=style.KNOWN["lstm"].color.lower())
+    assert {look.marker for look in lstm} == {"^"}
+    assert len({(look.dashes, look.fill) for look in lstm}) == 12
+    assert looks["other"].dashes == looks["same look"].dashes == "-"
+
+
+def test_unknown_models_that_share_a_look_get_other_lines():
+    looks = style.distinguish({f"run {i}": f"model {i}" for i in range(5)})
+    first, last = looks["run 0"], looks["run 4"]
+    assert (first.color, first.marker) == (last.color, last.marker)
+    assert first.dashes != last.dashes
+
+
 def test_colors_agree_across_figures_and_differ_between_models():
     models = [*style.KNOWN, "mine", "yours"]
     looks = style.styles(models)

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ def test_loads_tables_by_seed_and_update(write_run, tmp_path):
     write_run("mnm_p", [[0.1, 0.2, 0.9], [0.0, 0.3, 0.8]], errors=True, episode=True)
     (run,) = load_runs(tmp_path)
     assert run.directory == tmp_path / "mnm_p"
-    assert run.model == "mnm_p"
+    assert (run.experiment, run.headline, run.model) == ("dictionary", "word_accuracy", "mnm_p")
+    assert run.num_updates == 1000
     assert run.seeds == (0, 1)
     assert run.task["num_pairs"] == 4
     np.testing.assert_array_equal(run.updates, [0, 50, 100])
@@ -84,11 +86,53 @@ def test_errors_name_the_directory_and_what_was_looked_for(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"model": "lstm"}', '{"model": "lstm", "seeds": [0], "config": {}}'])
+WHOLE = {
+    "experiment": "dictionary",
+    "model": "lstm",
+    "seeds": [0],
+    "config": {"task": {}, "training": {"num_updates": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        *(json.dumps({key: value for key, value in WHOLE.items() if key != missing}) for missing in WHOLE),
+        json.dumps(WHOLE | {"config": {"training": {"num_updates": 1}}}),
+        json.dumps(WHOLE | {"config": {"task": {}, "training": {}}}),
+    ],
+)
 def test_a_config_of_another_form_is_an_error(write_run, tmp_path, text):
     (write_run("lstm", [[0.1]]) / "config.json").write_text(text)
-    with pytest.raises(LoadError, match=r"lstm/config\.json: wants an object with 'model'"):
+    with pytest.raises(LoadError, match=r"lstm/config\.json: wants an object with 'experiment', 'model'"):
         load_runs(tmp_path)
+
+
+def test_an_unknown_experiment_is_an_error(write_run, tmp_path):
+    (write_run("lstm", [[0.1]]) / "config.json").write_text(json.dumps(WHOLE | {"experiment": "chess"}))
+    with pytest.raises(LoadError, match=r"lstm/config\.json: 'experiment' is 'chess'; known are dictionary"):
+        load_runs(tmp_path)
+
+
+def test_a_run_without_its_headline_metric_is_an_error(write_run, tmp_path):
+    (write_run("lstm", [[0.1]]) / "metrics.jsonl").write_text('{"update": 0, "seed": 0, "eval_loss": 1.0}\n')
+    with pytest.raises(LoadError, match=r"lstm/metrics\.jsonl: no eval_word_accuracy, which dictionary is judged by"):
+        load_runs(tmp_path)
+
+
+def test_the_directory_of_a_single_run_is_taken_too(write_run):
+    directory = write_run("lstm", [[0.1, 0.2]])
+    (run,) = load_runs(directory)
+    assert run.directory == directory
+    np.testing.assert_array_equal(run.metrics["eval_word_accuracy"], [[0.1, 0.2]])
+
+
+def test_runs_of_the_same_model_come_in_the_order_of_their_directories(write_run, tmp_path):
+    for name in ("b", "c", "a"):
+        write_run("lstm", [[0.1]]).rename(tmp_path / name)
+    assert [run.directory.name for run in load_runs(tmp_path)] == ["a", "b", "c"]
 
 
 def test_the_library_does_not_import_the_analysis():

@@ -10,8 +10,9 @@ from experiments import command_line, takeoff
 def write_run(directory, model, accuracies):
     """A run whose seeds have these accuracies at updates 0, 10, 20 and so on."""
     (directory / model).mkdir(parents=True)
-    config = {"model": model, "seeds": list(range(len(accuracies))), "config": {"task": {}}}
-    (directory / model / "config.json").write_text(json.dumps(config))
+    config = {"task": {}, "training": {"num_updates": 20}}
+    description = {"experiment": "dictionary", "model": model, "seeds": list(range(len(accuracies))), "config": config}
+    (directory / model / "config.json").write_text(json.dumps(description))
     lines = [
         json.dumps({"update": 10 * i, "seed": seed, "eval_word_accuracy": accuracy})
         for seed, row in enumerate(accuracies)
@@ -24,12 +25,20 @@ def test_a_row_for_each_configuration_and_model(tmp_path, capsys):
     write_run(tmp_path / "with", "mnm_p", [[0.1, 0.6, 1.0], [0.1, 0.2, 0.9], [0.1, 0.7, 0.98]])
     write_run(tmp_path / "without", "mnm_p", [[0.1, 0.3, 0.4], [0.1, 0.2, 0.6], [0.1, 0.1, 0.2]])
     takeoff.main(["takeoff", str(tmp_path)])
-    rows = (tmp_path / "takeoff.md").read_text().splitlines()[2:]
-    assert rows == [
-        "| with | MNM-p | 10 (10 to 20) | 20 (20 to 20) | 0 of 3, 1 of 3 | 1.00 0.90 0.98 |",
-        "| without | MNM-p | half or fewer (20 to 20) | never | 2 of 3, 3 of 3 | 0.40 0.60 0.20 |",
+    header, _, *rows = (tmp_path / "takeoff.md").read_text().splitlines()
+    assert [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)] == [
+        [
+            "configuration",
+            "model",
+            "word accuracy 0.5: median (range)",
+            "word accuracy 0.97: median (range)",
+            "did not reach 0.5, 0.97",
+            "final word accuracy of each seed",
+        ],
+        ["with", "MNM-p", "10 (10 to 20)", "20 (20 to 20)", "0 of 3, 1 of 3", "1.00 0.90 0.98"],
+        ["without", "MNM-p", "not by 20 (20 to 20)", "not by 20 (-)", "2 of 3, 3 of 3", "0.40 0.60 0.20"],
     ]
-    assert "| without |" in capsys.readouterr().out
+    assert capsys.readouterr().out == (tmp_path / "takeoff.md").read_text()
 
 
 def test_errors_are_one_line(tmp_path):

@@ -1,0 +1,70 @@
+"""One table and one figure of any number of runs: of different models, seeds, tasks and experiments.
+
+    python -m experiments.report WORKDIR... [--output=DIR]
+
+reads the files of every run in each WORKDIR, finished or not (a WORKDIR may also be the directory of a single run), and
+writes into DIR, by default the current directory:
+
+- `report.md`: the table, a row for each run;
+- `report.csv`: the same for programs, unrounded;
+- `report_seeds.csv`: a row for each seed of each run;
+- `report.png`: learning curves of the headline metric, a panel for each experiment.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+from mnm_jax.analysis import comparison, curves, tables
+from mnm_jax.analysis.runs import LoadError, load_runs
+
+_USAGE = "usage: python -m experiments.report WORKDIR [WORKDIR...] [--output=DIR]"
+_OUTPUT = flags.DEFINE_string("output", ".", "Directory for the table and the figure.")
+
+
+def make_report(workdirs: Sequence[str | Path], output: str | Path) -> list[Path]:
+    """Writes the table and the figure.
+
+    Args:
+      workdirs: directories that hold runs, or are runs.
+      output: where to write; made if there is none.
+
+    Returns:
+      The files written, the table for people first.
+
+    Raises:
+      LoadError: if one of `workdirs` does not exist, holds no run, or holds what training does not write.
+      OSError: if `output` cannot be written to.
+    """
+    runs = comparison.name_runs([run for workdir in workdirs for run in load_runs(workdir)])
+    rows = comparison.summarize(runs)
+    seeds = [row for name, run in runs.items() for row in comparison.summarize_seeds(name, run)]
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    paths = [output / name for name in ("report.md", "report.csv", "report_seeds.csv", "report.png")]
+    paths[0].write_text(comparison.to_markdown(rows))
+    paths[1].write_text(tables.to_csv(comparison.Summary._fields, rows))
+    paths[2].write_text(tables.to_csv(comparison.SeedSummary._fields, seeds))
+    curves.comparison(runs, f"Learning curves of {len(runs)} {'run' if len(runs) == 1 else 'runs'}").savefig(paths[3])
+    return paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Makes the report of the directories on the command line, and prints where it is and the table."""
+    if len(argv) < 2:
+        raise command_line.UsageError(_USAGE)
+    try:
+        paths = make_report(argv[1:], _OUTPUT.value)
+    except LoadError as error:
+        raise command_line.UsageError(error) from error
+    except OSError as error:
+        raise command_line.UsageError(f"--output={_OUTPUT.value} cannot be written to: {error}") from error
+    for path in paths:
+        print(path)
+    print(f"\n{paths[0].read_text()}", end="")
+
+
+if __name__ == "__main__":
+    command_line.run(main, takes_arguments=True)
