@@ -156,15 +156,18 @@ def run(
             began = time.monotonic()
             # Evaluations and checkpoints stand at the multiples of their intervals, wherever a run was interrupted.
             intervals = (settings.evaluate_every, upkeep.save_updates or settings.num_updates)
-            n = min(n, settings.num_updates - update, *(interval - update % interval for interval in intervals))
-            state, measured, bad_updates = train_chunk(state, n)
+            length = min(n, settings.num_updates - update, *(interval - update % interval for interval in intervals))
+            state, measured, bad_updates = train_chunk(state, length)
             measured, bad_updates = collect(measured), collect(bad_updates)
             if upkeep.on_nonfinite == "stop" and (bad_updates >= 0).any():
                 raise NonFiniteError(_describe_nonfinite(seeds, bad_updates, checkpoints))
-            update += n
-            progress.update(n)
+            update += length
+            progress.update(length)
             seconds = time.monotonic() - began
-            n = 2 * n if seconds < _CHUNK_SECONDS / 2 else max(1, n // 2) if seconds > _CHUNK_SECONDS else n
+            if seconds > _CHUNK_SECONDS:
+                n = max(1, length // 2)
+            elif length == n and seconds < _CHUNK_SECONDS / 2:
+                n *= 2
 
             if update % settings.evaluate_every == 0 or update == settings.num_updates:
                 evaluated = evaluate(state, examples)
