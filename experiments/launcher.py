@@ -253,6 +253,8 @@ def _start_processes() -> None:
         raise command_line.UsageError(
             f"--process_id={_PROCESS_ID.value} must be below --num_processes={_NUM_PROCESSES.value}"
         )
+    # It would catch SIGTERM until `Interruption` does, and do nothing about it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     except (RuntimeError, ValueError) as error:

@@ -70,7 +70,6 @@ def check_divisible(parallel: Parallel, settings: Settings, num_seeds: int) -> N
             )
 
 
-@functools.lru_cache(maxsize=16)
 def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = "none") -> Placement:
     """Compiles training for an arrangement of devices.
 
@@ -87,6 +86,11 @@ def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = 
     Returns:
       The `Placement`.
     """
+    return _place(task, cell, settings, parallel)
+
+
+@functools.lru_cache(maxsize=16)  # It would tell a default that is given from one that is not.
+def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) -> Placement:
     functions = make_functions(task, cell, settings, _AXIS if parallel == "data" else None)
     init = jax.jit(jax.vmap(lambda key_data: functions.init(jax.random.wrap_key_data(key_data))))
     train_chunk = jax.vmap(functions.train_chunk, in_axes=(0, None))
@@ -153,6 +157,8 @@ def _share_out(tree: PyTree) -> Shares:
 
 def _on_each(function: Callable[..., Any], *shares: Shares) -> Shares:
     """Calls a function for every device, at the same time: a first call compiles for each."""
+    if len(shares[0]) == 1:
+        return (function(*(share for (share,) in shares)),)  # Threads would not know of `with jax.enable_x64()`.
     with ThreadPoolExecutor(len(shares[0])) as pool:
         return tuple(pool.map(function, *shares))
 

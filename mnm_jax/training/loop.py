@@ -7,6 +7,7 @@ A run writes into its own directory:
   tensorboard/   event files, if wanted
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -14,7 +15,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -246,18 +247,19 @@ def _open_tensorboard(directory: pathlib.Path, seeds: Sequence[int], update: int
     import tensorboardX  # An optional dependency.
 
     purge = None if update is None else update + 1
-    return [tensorboardX.SummaryWriter(str(directory / f"seed_{seed}"), purge_step=purge) for seed in seeds]
+    suffix = f".{update or 0}"  # By the second and host alone, a run that is soon resumed would write over its file.
+    return [
+        tensorboardX.SummaryWriter(str(directory / f"seed_{seed}"), purge_step=purge, filename_suffix=suffix)
+        for seed in seeds
+    ]
 
 
 def _append(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
     """Appends lines, and waits until they are on the disk: no checkpoint may be newer than they are."""
-    try:
-        with path.open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise SaveError(f"cannot write {path}: {error.strerror or error}; the checkpoints are as they were") from error
+    with _reporting(path), path.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _rewrite(path: pathlib.Path, update: int) -> None:
@@ -271,5 +273,15 @@ def _rewrite(path: pathlib.Path, update: int) -> None:
         if not is_later:
             kept.append(line)
     shortened = path.with_suffix(".tmp")
-    shortened.write_text("".join(kept))
-    shortened.replace(path)
+    with _reporting(path):
+        shortened.write_text("".join(kept))
+        shortened.replace(path)
+
+
+@contextlib.contextmanager
+def _reporting(path: pathlib.Path) -> Iterator[None]:
+    """Says which file it was that could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise SaveError(f"cannot write {path}: {error.strerror or error}; the checkpoints are as they were") from error

@@ -219,7 +219,7 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
             update=start,
             sums={name: jnp.zeros(x.shape, x.dtype) for name, x in measured.items()}
             | {"num_applied": jnp.zeros(()), "num_skipped": jnp.zeros(())},
-            best=Best(jnp.array(-jnp.inf), start, params),
+            best=Best(jnp.array(-jnp.inf, float), start, params),
         )
 
     def update(state: TrainState) -> tuple[TrainState, jax.Array]:

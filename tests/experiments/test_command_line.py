@@ -1,5 +1,6 @@
 """The command line of the dictionary experiment: its errors, and a whole tiny run of it."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,6 +9,9 @@ import subprocess
 import sys
 
 import pytest
+
+from mnm_jax import models, training
+from mnm_jax.tasks.dictionary import Dictionary
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = [
@@ -23,13 +27,14 @@ TINY = [
 ]
 
 
-def run_all(command_lines, directory, module="experiments.dictionary"):
+def run_all(command_lines, directory, module="experiments.dictionary", **environment):
     """Runs command lines one after the other; (exit code, standard output, standard error) of each."""
     completed = subprocess.run(
         [sys.executable, str(pathlib.Path(__file__).with_name("command_lines.py")), module],
         input="".join(json.dumps(arguments) + "\n" for arguments in command_lines),
         env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)]), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)]), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        | environment,
         cwd=directory,
         capture_output=True,
         text=True,
@@ -39,6 +44,7 @@ def run_all(command_lines, directory, module="experiments.dictionary"):
     return [tuple(json.loads(line)) for line in completed.stdout.splitlines()]
 
 
+USED = ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=1", "--config.task.num_pairs=4"]
 WRONG = {
     "no workdir": ([], "--workdir=DIR is missing"),
     "misspelt key": (
@@ -52,7 +58,7 @@ WRONG = {
     ),
     "misspelt configuration": (
         ["--workdir=new", f"--config={ROOT}/experiments/configs/dictionary.py:dem"],
-        "unknown configuration 'dem'; choose from demo, takeoff, .*pairs16_length4",
+        "unknown configuration 'dem'; choose from demo, .*takeoff, .*pairs16_length4",
     ),
     "configuration after a space": (
         ["--workdir=new", "--config", "none.py"],
@@ -82,8 +88,61 @@ WRONG = {
     "workdir in use": (["--workdir=used"], "--workdir=used exists; pass --resume to go on in it, or name another"),
     "workdir is a file": (["--workdir=file"], "--workdir=file is not a directory"),
     "another configuration": (
-        ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=1"],
+        ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=2"],
+        "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8; seeds was \\[0\\] and is \\[0, 1\\]",
+    ),
+    "another task beside": (
+        ["--workdir=used", "--resume", "--models=salu"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8",
+    ),
+    "fewer updates": (
+        [*USED, "--config.training.num_updates=999"],
+        "used/lstm was made otherwise: config.training.num_updates was 1000 and is 999",
+    ),
+    "longer and otherwise": (
+        [*USED, "--config.training.num_updates=2000", "--config.training.batch_size=3"],
+        "used/lstm was made otherwise: config.training.batch_size was 32 and is 3",
+    ),
+    "longer cosine": (
+        ["--workdir=cosine", *USED[1:], "--config.training.schedule=cosine", "--config.training.num_updates=2000"],
+        "cosine/lstm was made otherwise: config.training.num_updates was 1000 and is 2000",
+    ),
+    "configuration cut off": (
+        ["--workdir=broken", "--resume"],
+        "broken/lstm/config.json is not the configuration of a run: JSONDecodeError",
+    ),
+    "no such sharing": (
+        ["--workdir=new", "--parallel=all"],
+        "--parallel=all: value should be one of <none.data.seeds>",
+    ),
+    "no such way to go on": (
+        ["--workdir=new", "--on_nonfinite=hope"],
+        "--on_nonfinite=hope: value should be one of <stop.skip>",
+    ),
+    "no time between saves": (["--workdir=new", "--save_minutes=0"], "save_minutes must be above 0, got 0.0"),
+    "no updates between saves": (["--workdir=new", "--save_updates=0"], "--save_updates=0: 0 is not a positive int"),
+    "no checkpoints": (["--workdir=new", "--keep_checkpoints=0"], "--keep_checkpoints=0: 0 is not a positive integer"),
+    "no time": (["--workdir=new", "--max_minutes=-1"], "--max_minutes=-1: -1.0 is not a non-negative number"),
+    "seeds that cannot be shared": (
+        ["--workdir=new", "--num_seeds=3", "--parallel=seeds"],
+        "num_seeds=3 cannot be shared out evenly over 8 devices; the nearest that can: 8",
+    ),
+    "episodes that cannot be shared": (
+        ["--workdir=new", "--config.training.batch_size=12", "--parallel=data"],
+        "batch_size=12 cannot be shared out evenly over 8 devices; the nearest that can: 8 or 16",
+    ),
+    "a lonely process": (
+        ["--workdir=new", "--process_id=0"],
+        "--coordinator_address, --num_processes is missing: several processes need all of --coordinator_address, "
+        "--num_processes, --process_id",
+    ),
+    "a process too many": (
+        ["--workdir=new", "--coordinator_address=localhost:1", "--num_processes=2", "--process_id=2"],
+        "--process_id=2 must be below --num_processes=2",
+    ),
+    "no tensorboardX": (
+        ["--workdir=new", "--tensorboard"],
+        r"--tensorboard needs tensorboardX: pip install mnm_jax\[tensorboard\]",
     ),
 }
 
@@ -92,16 +151,27 @@ WRONG = {
 def mistakes(tmp_path_factory):
     directory = tmp_path_factory.mktemp("mistakes")
     (directory / "file").write_text("precious")
-    (directory / "used" / "lstm").mkdir(parents=True)
-    from experiments.configs.dictionary import get_config
-
-    config = get_config("demo").to_dict()
-    config["task"]["num_pairs"] = 4
-    (directory / "used" / "lstm" / "config.json").write_text(
-        json.dumps({"model": "lstm", "seeds": [0], "config": config})
+    (directory / "tensorboardX.py").write_text("raise ImportError")
+    used = training.Configuration(
+        "dictionary",
+        "lstm",
+        (0,),
+        Dictionary(num_pairs=4),
+        models.Settings(32, 32),
+        training.Settings(num_updates=1000),
     )
+    cosine = dataclasses.replace(used, training=training.Settings(num_updates=1000, schedule="cosine"))
+    for name, contents in (("used", used.to_json()), ("cosine", cosine.to_json()), ("broken", '{"experiment": "di')):
+        (directory / name / "lstm").mkdir(parents=True)
+        (directory / name / "lstm" / "config.json").write_text(contents)
     before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    results = run_all([arguments for arguments, _ in WRONG.values()], directory)
+    results = run_all(
+        [arguments for arguments, _ in WRONG.values()],
+        directory,
+        JAX_PLATFORMS="cpu",
+        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+        PYTHONDONTWRITEBYTECODE="1",
+    )
     after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     assert not (directory / "new").exists()
     assert before == after
@@ -127,12 +197,17 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
             [*common, "--config.training.num_updates=2", "--resume"],
         ],
         tmp_path,
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "compiled"),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )
     workdir = tmp_path / "run"
     for code, out, err in (first, longer):
         assert code == 0, err
         assert "| hebbian:hebbian" in out
         assert "learning_curves.png" in out
+    change = "run/hebbian.hebbian: config.training.num_updates was 1 and is 2\n"
+    assert longer[1].startswith(change)
+    assert change not in first[1]
     run = workdir / "hebbian.hebbian"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(line["update"], line["seed"]) for line in lines] == [(u, s) for u in (0, 1, 2) for s in (0, 1)]

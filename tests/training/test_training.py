@@ -1,31 +1,20 @@
 """The training loop: reproducible, resumable, the same for a seed alone and among others."""
 
+import dataclasses
 import json
+import struct
+import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from recall import SEEDS, SETTINGS, TASK, assert_equal, build, damage
 
 from mnm_jax import models, training
 from mnm_jax.tasks.dictionary import Dictionary
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-TASK = Dictionary(num_pairs=2, source_alphabet_size=3, target_alphabet_size=3)
-SETTINGS = training.Settings(num_updates=6, batch_size=4, evaluate_every=4, evaluation_episodes=8)
-SEEDS = (0, 1, 5)
-
-
-def build(name):
-    return models.build(
-        name,
-        models.Settings(controller_size=5, memory_size=4, num_layers=2),
-        output_size=TASK.output_size,
-        vocabulary_size=TASK.vocabulary_size,
-        num_steps=TASK.num_steps,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -35,97 +24,177 @@ def whole(tmp_path_factory):
     return training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, directory), directory
 
 
-def test_a_run_interrupted_by_its_budget_and_resumed_equals_the_whole_run(whole, tmp_path):
+@pytest.fixture
+def placement():
+    return training.place(TASK, build("mnm_p"), SETTINGS)
+
+
+def test_a_run_of_many_short_lives_equals_the_whole_run_byte_for_byte(whole, tmp_path):
     report, directory = whole
     metrics = (directory / "metrics.jsonl").read_bytes()
-    interrupted = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, max_seconds=0)
     assert report.is_finished
-    assert not interrupted.is_finished
-    # The same seeds give the same numbers twice: the part is a beginning of the whole, byte for byte.
-    part = (tmp_path / "metrics.jsonl").read_bytes()
-    assert 0 < len(part) < len(metrics)
-    assert metrics.startswith(part)
-    # What a kill may leave behind is dropped.
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"update": 99, "seed": 0}\n{"upda')
+    for update in range(1, SETTINGS.num_updates):
+        life = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, max_seconds=0)
+        assert (life.update, life.is_finished) == (update, False)
+        part = (tmp_path / "metrics.jsonl").read_bytes()
+        assert 0 < len(part) < len(metrics)
+        assert metrics.startswith(part)
+        # What a kill may leave behind is dropped.
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"update": 99, "seed": 0}\n{"upda')
     resumed = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path)
     assert resumed.is_finished
     assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
-    jax.tree.map(np.testing.assert_array_equal, resumed.state.params, report.state.params)
-    # A finished run is left as it is.
-    again = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
-    np.testing.assert_array_equal(again.metrics["loss"], report.metrics["loss"])
+    assert_equal(resumed.state, report.state)
+    timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [line["update"] for line in timing] == [0, 4, 6]
+    assert sorted(line["seconds"] for line in timing) == [line["seconds"] for line in timing]
+
+
+def test_a_finished_run_is_left_as_it_is(whole):
+    report, directory = whole
+    metrics = (directory / "metrics.jsonl").read_bytes()
+    again = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, directory)
+    assert again.is_finished
+    assert (directory / "metrics.jsonl").read_bytes() == metrics
+    assert_equal(again.state, report.state)
+    assert_equal(again.metrics, report.metrics)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(whole, tmp_path):
+    report, directory = whole
+    upkeep = training.Upkeep(save_updates=1)
+    stops = iter([False] * 4 + [True])
+    training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, upkeep, should_stop=lambda: next(stops))
+    damage(tmp_path / "checkpoints" / "5", "flipped")
+    with pytest.warns(UserWarning, match=r"checkpoints/5 is damaged \(.*\); going on from update 4"):
+        resumed = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, upkeep)
+    assert resumed.is_finished
+    assert_equal(resumed.state, report.state)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (directory / "metrics.jsonl").read_bytes()
 
 
 def test_the_files_hold_a_line_for_each_evaluation_and_seed(whole):
     _, directory = whole
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     assert [(line["update"], line["seed"]) for line in lines] == [(u, s) for u in (0, 4, 6) for s in SEEDS]
-    assert {"eval_loss", "eval_word_accuracy", "eval_error_before", "eval_error_after"} <= lines[0].keys()
-    assert {"train_loss", "train_gradient_norm"} <= lines[-1].keys() - lines[0].keys()
+    assert {"eval_loss", "eval_accuracy", "eval_error_before", "eval_error_after"} <= lines[0].keys()
+    assert {"train_loss", "train_gradient_norm", "train_num_skipped"} <= lines[-1].keys() - lines[0].keys()
     assert all(np.isfinite(value) for line in lines for value in line.values())
     timing = [json.loads(line) for line in (directory / "timing.jsonl").read_text().splitlines()]
     assert [line["update"] for line in timing] == [0, 4, 6]
-    assert sorted(line["seconds"] for line in timing) == [line["seconds"] for line in timing]
 
 
-def test_a_seed_among_others_equals_the_same_seed_alone(whole, tmp_path):
+def test_the_best_evaluation_is_kept_with_its_parameters(whole):
+    report, directory = whole
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    for i, seed in enumerate(SEEDS):
+        # The first of equal ones.
+        best = max((line for line in lines if line["seed"] == seed), key=lambda line: line["eval_accuracy"])
+        assert report.state.best.value[i] == np.float32(best["eval_accuracy"])
+        assert report.state.best.update[i] == best["update"]
+
+
+def test_a_seed_among_others_equals_the_same_seed_alone(whole, placement):
     report, _ = whole
-    alone = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS[1:2], tmp_path).state.params
+    state, _, _ = placement.train_chunk(placement.init(SEEDS[1:2]), SETTINGS.num_updates)
+    alone = placement.collect(state).params
     among = jax.tree.map(lambda leaf: leaf[1:2], report.state.params)
-    difference = optax.tree.norm(jax.tree.map(jnp.subtract, alone, among))
+    difference = optax.tree.norm(jax.tree.map(np.subtract, alone, among))
     assert difference <= 1e-5 * optax.tree.norm(among)
 
 
-def test_chunks_of_any_length_and_equal_cells_share_one_compilation():
-    functions = training.compiled(TASK, build("mnm_p"), SETTINGS)
-    assert training.compiled(TASK, build("mnm_p"), SETTINGS) is functions
-    state = functions.init(jnp.stack([jax.random.key(seed) for seed in SEEDS]))
-    state, _ = functions.train_chunk(state, 1)
-    num_compiled = functions.train_chunk._cache_size()
-    state, _ = functions.train_chunk(state, 3)
-    assert functions.train_chunk._cache_size() == num_compiled
-    np.testing.assert_array_equal(state.update, [4, 4, 4])
+def test_chunks_of_any_length_and_equal_cells_share_one_compilation(placement):
+    assert training.place(TASK, build("mnm_p"), SETTINGS) is placement
+    compiled = []
+
+    def listen(event, _, **kwargs):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(kwargs)
+
+    state, _, _ = placement.train_chunk(placement.init(SEEDS), 1)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        state, _, _ = placement.train_chunk(state, 3)
+        assert not compiled
+        jax.jit(lambda x: x + 1)(0)
+        assert compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    np.testing.assert_array_equal(placement.collect(state).update, [4, 4, 4])
 
 
-def test_a_chunk_reports_the_means_of_its_updates():
-    functions = training.compiled(TASK, build("mnm_p"), SETTINGS)
-    keys = jnp.stack([jax.random.key(seed) for seed in SEEDS])
-    _, together = functions.train_chunk(functions.init(keys), 2)
-    state, first = functions.train_chunk(functions.init(keys), 1)
-    _, second = functions.train_chunk(state, 1)
+def test_a_chunk_reports_the_means_since_the_last_evaluation_wherever_it_was_cut(placement):
+    def train(state, n):
+        state, metrics, _ = placement.train_chunk(state, n)
+        return state, placement.collect(metrics)
+
+    state, together = train(placement.init(SEEDS), 2)
+    state_in_pieces, in_pieces = train(train(placement.init(SEEDS), 1)[0], 1)
+    assert_equal(in_pieces, together)
+    assert_equal(placement.collect(state_in_pieces), placement.collect(state))
+    state, first = train(placement.init(SEEDS), 1)
+    evaluated = placement.spread({"accuracy": np.zeros(len(SEEDS), np.float32)})
+    _, second = train(placement.mark(state, evaluated), 1)
     for name, values in together.items():
         np.testing.assert_allclose(values, (first[name] + second[name]) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mnm_g", "lstm", "salu", "attention"])
 def test_every_model_trains(name, tmp_path):
-    settings = training.Settings(
-        num_updates=2, batch_size=2, evaluate_every=2, evaluation_episodes=4, schedule="cosine"
-    )
+    settings = dataclasses.replace(SETTINGS, num_updates=2, batch_size=2, schedule="cosine")
     report = training.run(TASK, build(name), settings, [0], tmp_path)
     assert np.isfinite(report.metrics["loss"]).all()
     assert ("error_after" in report.metrics) == (name == "mnm_g")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(report.state.params))
 
 
-def test_the_meta_objective_enters_the_gradient_by_its_weight():
-    norms = []
-    for weight in (0.0, 1.0):
-        settings = training.Settings(num_updates=1, batch_size=2, meta_weight=weight)
-        functions = training.make_functions(TASK, build("mnm_p"), settings)
-        _, metrics = jax.jit(functions.train_chunk)(functions.init(jax.random.key(0)), 1)
-        norms.append(metrics)
-    assert norms[0]["loss"] == norms[1]["loss"]
-    assert norms[0]["gradient_norm"] != norms[1]["gradient_norm"]
+def test_the_meta_objective_enters_the_gradient_by_its_weight(placement):
+    without = training.place(TASK, build("mnm_p"), dataclasses.replace(SETTINGS, meta_weight=0.0))
+    metrics, metrics_without = (some.collect(some.train_chunk(some.init(SEEDS), 1)[1]) for some in (placement, without))
+    np.testing.assert_allclose(metrics["loss"], metrics_without["loss"], rtol=1e-6)
+    assert (np.abs(metrics["gradient_norm"] / metrics_without["gradient_norm"] - 1) > 1e-3).all()
 
 
-def test_checkpoints_are_named_when_missing(tmp_path):
-    checkpoints = training.Checkpoints(tmp_path / "none")
-    assert checkpoints.latest() is None
-    with pytest.raises(FileNotFoundError, match="none"):
-        checkpoints.load(None)
+def events(directory):
+    """The (update, name, value)s of all event files in a directory."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(directory.iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            data = data[16 + length :]
+    return found
+
+
+def test_event_files_are_written_for_each_seed_without_tensorflow(whole, tmp_path):
+    directory = tmp_path / "new"
+    for max_seconds in (0, np.inf):
+        training.run(
+            TASK,
+            build("mnm_p"),
+            SETTINGS,
+            SEEDS,
+            directory,
+            training.Upkeep(tensorboard=True),
+            max_seconds=max_seconds,
+        )
+    assert not {"tensorflow", "tensorboard"} & sys.modules.keys()
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    for seed in SEEDS:
+        wanted = {
+            (line["update"], name.replace("_", "/", 1), np.float32(value))
+            for line in lines
+            if line["seed"] == seed
+            for name, value in line.items()
+            if name not in ("update", "seed")
+        }
+        assert set(events(directory / "tensorboard" / f"seed_{seed}")) == wanted
+    assert (directory / "metrics.jsonl").read_bytes() == (whole[1] / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -139,6 +208,21 @@ def test_checkpoints_are_named_when_missing(tmp_path):
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         training.Settings(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"keep": 0}, "keep must be a whole number of at least 1, got 0"),
+        ({"save_updates": 0}, "save_updates must be a whole number of at least 1, got 0"),
+        ({"save_minutes": 0.0}, "save_minutes must be above 0, got 0.0"),
+        ({"save_minutes": float("nan")}, "save_minutes must be above 0, got nan"),
+        ({"on_nonfinite": "hope"}, "on_nonfinite must be one of 'stop', 'skip', got 'hope'"),
+    ],
+)
+def test_impossible_upkeep_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        training.Upkeep(**arguments)
 
 
 def test_a_writing_memory_learns_the_dictionary_in_a_minute(tmp_path):

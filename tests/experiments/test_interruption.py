@@ -1,0 +1,103 @@
+"""Signals and time budgets: a program that is asked to stop saves, says where, and can be resumed."""
+
+import re
+import signal
+import subprocess
+import time
+
+import programs
+import pytest
+
+from experiments.interruption import Interruption
+from mnm_jax import training
+
+BLOCKED = """
+import hashlib, time
+from experiments.interruption import Interruption
+with Interruption() as interruption:
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+def recall(workdir, compiled, *arguments):
+    return programs.start([*programs.RECALL, f"--workdir={workdir}", "--resume", *arguments], compiled)
+
+
+def last_update(directory):
+    """The last update in `metrics.jsonl`; -1 if there is none yet."""
+    path = directory / "metrics.jsonl"
+    updates = re.findall(r'^\{"update": (\d+), .*\}$', path.read_text() if path.exists() else "", re.MULTILINE)
+    return int(updates[-1]) if updates else -1
+
+
+def test_a_signal_saves_and_says_where_and_what_was_saved_goes_on(compiled, tmp_path):
+    lstm = tmp_path / "lstm"
+    checkpoints = training.Checkpoints(lstm / "checkpoints")
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        before = checkpoints.latest() or -1
+        process = recall(tmp_path, compiled, "--config.training.num_updates=100_000_000")
+        programs.wait_until(lambda before=before: last_update(lstm) > before, process)
+        process.send_signal(number)
+        returncode, out, err = programs.finish(process)
+        assert returncode == code, err
+        update = checkpoints.latest()
+        assert update > before
+        assert re.search(
+            rf"^lstm: stopped by {number.name} at update {update} of 100000000 after .* minutes, .* seconds of it for "
+            rf"checkpoints; saved in {lstm}/checkpoints; go on with --resume$",
+            out,
+            re.MULTILINE,
+        )
+        again = "; once more to stop at once" * (number == signal.SIGINT)
+        assert f"\n{number.name}: stopping after this chunk{again}\n" in err
+        assert "Traceback" not in err
+        assert "reported" not in out
+
+
+def test_the_end_of_the_time_is_no_error_and_resuming_finishes(compiled, tmp_path):
+    arguments = "--config.training.num_updates=3", "--config.training.evaluate_every=2"
+    code, out, err = programs.finish(recall(tmp_path, compiled, *arguments, "--max_minutes=0"))
+    assert code == 0, err
+    assert "lstm: stopped by --max_minutes at update 1 of 3 after " in out
+    assert f"; saved in {tmp_path}/lstm/checkpoints; go on with --resume\n" in out
+    assert not (tmp_path / "lstm" / "product").exists()
+    code, out, err = programs.finish(recall(tmp_path, compiled, *arguments))
+    assert code == 0, err
+    assert "lstm: finished at update 3 of 3 after " in out
+    assert out.endswith("reported\n")
+    assert last_update(tmp_path / "lstm") == 3
+    assert (tmp_path / "lstm" / "product").read_text() == "3"
+
+
+def test_a_second_interrupt_ends_the_program_at_once_even_within_a_long_call(compiled):
+    process = programs.start(["-c", BLOCKED], compiled)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "\n"
+    assert process.stderr.readline() == "SIGINT: stopping after this chunk; once more to stop at once\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.send_signal(signal.SIGINT)
+    assert programs.finish(process, timeout=10)[0] == 130
+
+
+def test_a_second_sigterm_changes_nothing_and_all_is_as_before_at_the_end(capfd):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with Interruption() as interruption:
+        assert (interruption.signal, interruption.exit_code) == (None, 0)
+        for number in (signal.SIGTERM, signal.SIGTERM):
+            signal.raise_signal(number)
+            end = time.monotonic() + 10
+            while interruption.signal is None and time.monotonic() < end:
+                time.sleep(0.01)
+            assert (interruption.signal, interruption.exit_code) == (signal.SIGTERM, 143)
+        time.sleep(0.1)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert capfd.readouterr().err == "\nSIGTERM: stopping after this chunk\n"
+    assert signal.set_wakeup_fd(-1) == -1

@@ -1,0 +1,104 @@
+"""Trains on many devices and on one; prints how far apart they end, as JSON. See `test_devices.py`."""
+
+import functools
+import itertools
+import json
+import pathlib
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from recall import TASK
+
+from mnm_jax import training
+
+SETTINGS = training.Settings(num_updates=20, batch_size=16, evaluate_every=10, evaluation_episodes=8)
+SEEDS = tuple(range(8))
+
+
+class Cell(nn.Module):
+    """Less to compile than an LSTM."""
+
+    @nn.nowrap
+    def initial_carry(self):
+        return jnp.zeros(3)
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        carry = self.initial_carry() if carry is None else carry
+        carry = jnp.tanh(nn.Dense(3)(jnp.concatenate([carry, jax.nn.one_hot(inputs, TASK.vocabulary_size)])))
+        return carry, (nn.Dense(TASK.output_size)(carry), ())
+
+
+CELL = Cell()
+
+
+def train(parallel, seeds, dtype=np.float32):
+    """The parameters after all updates."""
+    jax.config.update("jax_enable_x64", dtype == np.float64)
+    placement = training.place(TASK, CELL, SETTINGS, parallel)
+    state = placement.collect(placement.init(seeds))
+    state = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == np.float32 else leaf, state)
+    state, _, _ = placement.train_chunk(placement.spread(state), SETTINGS.num_updates)
+    params = placement.collect(state).params
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(dtype)}
+    jax.config.update("jax_enable_x64", False)
+    return params
+
+
+def norm(tree):
+    return float(np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(tree))))
+
+
+def distance(one, other):
+    return norm(jax.tree.map(np.subtract, one, other)) / norm(one)
+
+
+def is_same(one, other):
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+def run(directory, stages):
+    """Trains with other devices in each stage, the first ones stopped after a few updates."""
+    for i, parallel in enumerate(stages):
+        stops = itertools.chain([False, True]) if i + 1 < len(stages) else itertools.repeat(False)
+        report = training.run(
+            TASK,
+            CELL,
+            SETTINGS,
+            SEEDS,
+            directory,
+            training.Upkeep(parallel),
+            should_stop=functools.partial(next, stops),
+        )
+        yield report
+
+
+def main(directory):
+    one = train("none", SEEDS)
+    seeds = train("seeds", SEEDS)
+    alone = [train("none", SEEDS[i : i + 1]) for i in range(8)]
+    results = {
+        "data": distance(one, train("data", SEEDS)),
+        "data_float64": distance(train("none", SEEDS, np.float64), train("data", SEEDS, np.float64)),
+        "seeds": distance(one, seeds),
+        "seeds_equal_seeds_alone": is_same(seeds, jax.tree.map(lambda *parts: np.concatenate(parts), *alone)),
+    }
+    results["stages"] = []
+    for parallel in ("data", "seeds"):
+        *_, report = run(directory / parallel, ["none", parallel, "none"])
+        results["stages"].append(
+            {
+                "distance": distance(one, report.state.params),
+                "is_finished": report.is_finished,
+                "shapes": sorted({leaf.shape[0] for leaf in jax.tree.leaves(report.state)}),
+                "lines": (directory / parallel / "metrics.jsonl").read_text().count("\n"),
+            }
+        )
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

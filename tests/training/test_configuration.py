@@ -1,0 +1,133 @@
+"""`config.json`, and trained models loaded back from what a run left."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import recall
+from recall import assert_equal, build
+
+from mnm_jax import models, tasks, training
+from mnm_jax.tasks.dictionary import Dictionary
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+DICTIONARY = training.Configuration(
+    "dictionary",
+    "salu",
+    (0, 1),
+    Dictionary(num_pairs=3, word_length=2),
+    models.Settings(controller_size=8, memory_size=4, meta_weight=0.5),
+    training.Settings(num_updates=10),
+)
+LSTM = training.Configuration("recall", "lstm", recall.SEEDS, recall.TASK, recall.MODEL, recall.SETTINGS)
+
+
+@pytest.fixture(autouse=True)
+def known_task(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, "recall", recall.Recall)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run, in a directory `lstm` with nothing beside it."""
+    directory = tmp_path_factory.mktemp("trained") / "lstm"
+    report = training.run(recall.TASK, build("lstm"), recall.SETTINGS, recall.SEEDS, directory)
+    (directory / "config.json").write_text(LSTM.to_json())
+    return report, directory
+
+
+def write(configuration, directory):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(configuration.to_json())
+
+
+def test_a_configuration_comes_back_from_its_file(tmp_path):
+    write(DICTIONARY, tmp_path)
+    loaded = training.Configuration.load(tmp_path)
+    assert loaded == DICTIONARY
+    assert loaded.differences(DICTIONARY) == {}
+    assert loaded.cell() == DICTIONARY.cell()
+
+
+def test_differences_are_named_as_in_the_file_with_both_values():
+    other = dataclasses.replace(
+        DICTIONARY, seeds=(0,), task=Dictionary(num_pairs=4, word_length=2), training=training.Settings(num_updates=20)
+    )
+    assert DICTIONARY.differences(other) == {
+        "seeds": ([0, 1], [0]),
+        "config.task.num_pairs": (3, 4),
+        "config.training.num_updates": (10, 20),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda contents: "{", "JSONDecodeError"),
+        (lambda contents: "[]", "TypeError"),
+        (lambda contents: json.dumps({**contents, "experiment": "tea"}), "KeyError.*tea"),
+        (lambda contents: json.dumps({**contents, "config": {**contents["config"], "task": {}}}), "num_pairs"),
+        (
+            lambda contents: json.dumps({**contents, "config": {**contents["config"], "training": {"num_updates": 0}}}),
+            "num_updates must be a whole number of at least 1, got 0",
+        ),
+    ],
+    ids=["cut off", "no table", "unknown task", "incomplete", "impossible"],
+)
+def test_a_file_that_no_run_wrote_is_named(change, reason, tmp_path):
+    (tmp_path / "config.json").write_text(change(json.loads(DICTIONARY.to_json())))
+    with pytest.raises(ValueError, match=f"^{tmp_path}/config.json is not the configuration of a run: .*{reason}"):
+        training.Configuration.load(tmp_path)
+
+
+def test_a_trained_model_is_as_good_as_its_last_line_says(trained):
+    _, directory = trained
+    last = {line["seed"]: line for line in map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())}
+    shapes = training.place(recall.TASK, build("lstm"), recall.SETTINGS).shapes(1)
+    functions = training.make_functions(recall.TASK, build("lstm"), recall.SETTINGS)
+    evaluate = jax.jit(functions.evaluate)
+    for seed in (None, *recall.SEEDS):
+        loaded = training.load(directory, seed=seed)
+        assert (loaded.cell, loaded.task) == (build("lstm"), recall.TASK)
+        assert (loaded.update, loaded.configuration) == (6, LSTM)
+        shape = jax.tree.map(lambda leaf: leaf.shape[1:], shapes.params)
+        assert jax.tree.map(np.shape, loaded.variables["params"]) == shape
+        metrics = evaluate(loaded.variables["params"], training.held_out(loaded.task, loaded.configuration.training))
+        line = last[recall.SEEDS[0] if seed is None else seed]
+        for name, value in metrics.items():
+            np.testing.assert_allclose(value, line[f"eval_{name}"], rtol=1e-5)
+
+
+def test_the_best_parameters_are_those_of_the_best_evaluation(trained):
+    report, directory = trained
+    for i, seed in enumerate(recall.SEEDS):
+        loaded = training.load(directory, seed=seed, best=True)
+        assert_equal(loaded.variables["params"], jax.tree.map(lambda leaf, i=i: leaf[i], report.state.best.params))
+        assert loaded.update == report.state.best.update[i]
+
+
+def test_the_directory_above_a_single_model_will_do(trained, tmp_path):
+    _, directory = trained
+    assert_equal(training.load(directory.parent).variables, training.load(directory).variables)
+    for name in ("salu", "mnm_p"):
+        write(DICTIONARY, tmp_path / name)
+    with pytest.raises(ValueError, match=f"{tmp_path} is not the directory of one run: several: mnm_p, salu$"):
+        training.load(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path}/none is not the directory of one run: no config.json in it$"):
+        training.load(tmp_path / "none")
+
+
+def test_a_seed_that_was_not_trained_is_refused_with_those_that_were(trained):
+    _, directory = trained
+    with pytest.raises(ValueError, match=f"{directory} has no seed 2; it has 0, 1, 5$"):
+        training.load(directory, seed=2)
+
+
+def test_a_run_without_a_checkpoint_cannot_be_loaded(tmp_path):
+    write(LSTM, tmp_path)
+    with pytest.raises(training.RestoreError, match=f"no checkpoint in {tmp_path}/checkpoints"):
+        training.load(pathlib.Path(tmp_path))

@@ -1,0 +1,86 @@
+"""Episodes or seeds over devices: the same training as on one."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from mnm_jax import training
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What `devices_program.py` prints, on eight devices."""
+    completed = subprocess.run(
+        [
+            sys.executable,
+            str(pathlib.Path(__file__).with_name("devices_program.py")),
+            str(tmp_path_factory.mktemp("runs")),
+        ],
+        env=os.environ
+        | {
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert completed.returncode == 0, completed.stderr
+    return json.loads(completed.stdout.splitlines()[-1])
+
+
+def test_episodes_over_devices_train_as_on_one_device(results):
+    assert results["data"] <= 1e-4
+    assert results["data_float64"] <= 1e-9
+
+
+def test_seeds_over_devices_train_bit_for_bit_as_each_would_alone(results):
+    assert results["seeds_equal_seeds_alone"]
+    assert results["seeds"] <= 1e-5
+
+
+def test_a_run_goes_on_with_other_devices_than_it_began_with(results):
+    for stages in results["stages"]:
+        assert stages["distance"] <= 1e-4
+        assert stages["is_finished"]
+        assert stages["shapes"] == [8]
+        assert stages["lines"] == 3 * 8
+
+
+@pytest.mark.parametrize(
+    ("parallel", "batch_size", "num_seeds", "message"),
+    [
+        ("data", 12, 1, "batch_size=12 cannot be shared out evenly over 8 devices; the nearest that can: 8 or 16$"),
+        ("data", 3, 8, "batch_size=3 cannot be shared out evenly over 8 devices; the nearest that can: 8$"),
+        ("seeds", 1, 17, "num_seeds=17 cannot be shared out evenly over 8 devices; the nearest that can: 16 or 24$"),
+        ("all", 8, 8, "parallel must be one of 'none', 'data', 'seeds', got 'all'$"),
+    ],
+)
+def test_what_cannot_be_shared_out_evenly_is_refused_with_what_can(
+    parallel, batch_size, num_seeds, message, monkeypatch
+):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    settings = training.Settings(num_updates=1, batch_size=batch_size)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        training.check_divisible(parallel, settings, num_seeds)
+
+
+def test_what_can_be_shared_out_is_not_refused(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    for parallel, batch_size, num_seeds in (("data", 16, 3), ("seeds", 3, 16), ("none", 3, 3)):
+        assert training.check_divisible(parallel, training.Settings(1, batch_size), num_seeds) is None
+
+
+def test_one_device_for_several_processes_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="parallel='none' uses one device, but there are several processes; want"):
+        training.check_divisible("none", training.Settings(num_updates=1), 1)
