@@ -77,6 +77,14 @@ def kill_once(workdir: pathlib.Path, num_updates: int, wait: float, during_save:
     return bool(checkpoints.unfinished())
 
 
+def _wait(process: subprocess.Popen) -> int:
+    """The exit code of a training that ends by itself."""
+    try:
+        return process.wait(timeout=_LIFE_SECONDS)
+    finally:
+        process.kill()
+
+
 def is_equal(one: pathlib.Path, other: pathlib.Path) -> tuple[bool, bool]:
     """Whether the final parameters, and `metrics.jsonl`, of two runs are the same."""
     parameters = [np.concatenate([leaf.ravel() for leaf in leaves]) for leaves in map(_final_parameters, (one, other))]
@@ -103,7 +111,7 @@ def torture(directory: pathlib.Path, num_kills: int, num_during_save: int, seed:
     """
     num_updates = 20 * num_kills
     whole, pieces = directory / "whole", directory / "pieces"
-    if start(whole, num_updates).wait(timeout=_LIFE_SECONDS):
+    if _wait(start(whole, num_updates)):
         raise RuntimeError(f"the training failed; see {whole}.log")
     moments = random.Random(seed)
     hits: list[bool] = []
@@ -112,7 +120,7 @@ def torture(directory: pathlib.Path, num_kills: int, num_during_save: int, seed:
         hits.append(kill_once(pieces, num_updates, wait, during_save=sum(hits) < num_during_save))
         latest = training.Checkpoints(pieces / "mnm_p" / training.CHECKPOINTS).latest()
         print(f"kill {len(hits)}{' during a save' * hits[-1]}; newest checkpoint: update {latest}", flush=True)
-    if start(pieces, num_updates).wait(timeout=_LIFE_SECONDS):
+    if _wait(start(pieces, num_updates)):
         raise RuntimeError(f"the training did not resume; see {pieces}.log")
     return len(hits), sum(hits), *is_equal(whole, pieces)
 

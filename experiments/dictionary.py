@@ -54,7 +54,9 @@ def _generalize(configuration: training.Configuration, state: training.TrainStat
         for i, seed in enumerate(configuration.seeds):
             values = {metric: float(metrics[metric][i]) for metric in ("character_accuracy", "word_accuracy")}
             lines.append(json.dumps({"seed": seed, "num_pairs": num_pairs, **values}) + "\n")
-    path.write_text("".join(lines))
+    new = path.with_suffix(".tmp")
+    new.write_text("".join(lines))
+    new.replace(path)  # Whole or not at all: where it is, nothing is left to do.
 
 
 def _save_episode(configuration: training.Configuration, state: training.TrainState, path: pathlib.Path) -> None:

@@ -4,13 +4,15 @@ Each model is trained with all its seeds side by side and leaves its files in WO
 WORKDIR. See `mnm_jax.training.run` for the files of a model.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import jax
@@ -38,7 +40,7 @@ _KEEP = flags.DEFINE_integer("keep_checkpoints", 3, "How many checkpoints of a m
 _ON_NONFINITE = flags.DEFINE_enum(
     "on_nonfinite", "stop", ("stop", "skip"), "Stop at a loss or gradient that is not finite, or skip its update."
 )
-_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write event files too; needs mnm_jax[tensorboard].")
+_TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write event files too; needs tensorboardX.")
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of the first of several processes.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
@@ -96,14 +98,19 @@ def _main(experiment: Experiment) -> None:
         for configuration, directory in directories.items()
         if not _is_finished(configuration, directory, experiment.products)
     ]
-    with Interruption() as interruption:
+    with Interruption() as interruption, _lock(workdir):
         for i, configuration in enumerate(unfinished):
+            if training.agree([interruption.exit_code])[0]:
+                break
             budget = (deadline - time.monotonic()) / (len(unfinished) - i)
             _train(experiment, configuration, directories[configuration], upkeep, budget, interruption)
         if interruption.signal is not None:
             sys.exit(interruption.exit_code)
-    if jax.process_index() == 0:
-        experiment.report(workdir)
+        if jax.process_index() == 0:
+            try:
+                experiment.report(workdir)
+            except (ValueError, OSError) as error:
+                _fail(f"no figures and tables: {error}")
 
 
 def _train(
@@ -165,9 +172,7 @@ def _parse(name: str) -> tuple[pathlib.Path, list[training.Configuration], train
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
-            raise command_line.UsageError(
-                "--tensorboard needs tensorboardX: pip install mnm_jax[tensorboard]"
-            ) from error
+            raise command_line.UsageError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
     try:
         upkeep = training.Upkeep(
             _PARALLEL.value,
@@ -261,11 +266,29 @@ def _start_processes() -> None:
         raise command_line.UsageError(f"--coordinator_address={_COORDINATOR.value}: {error}") from error
 
 
+@contextlib.contextmanager
+def _lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps others from training in the same directory. The system ends it with the process, however that ends."""
+    if jax.process_index() > 0:
+        yield
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _fail(f"--workdir={workdir}: another process is training in it")
+        yield
+
+
 def _begin(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> None:
     """Writes the configuration, whole or not at all, and removes what would not fit longer curves."""
     directory.mkdir(parents=True, exist_ok=True)
     new = directory / f"{training.CONFIG}.tmp"
-    new.write_text(configuration.to_json())
+    with new.open("w") as file:
+        file.write(configuration.to_json())
+        file.flush()
+        os.fsync(file.fileno())
     new.replace(directory / training.CONFIG)
     for product in products:
         (directory / product).unlink(missing_ok=True)
@@ -288,5 +311,7 @@ def _say(text: str) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    if jax.process_count() > 1:
+        os._exit(1)  # An orderly end would wait for the others, who wait for this one.
     sys.exit(1)

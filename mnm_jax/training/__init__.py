@@ -2,7 +2,7 @@
 
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
 from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
-from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, place
+from mnm_jax.training.devices import PARALLEL, Placement, agree, check_divisible, place
 from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, Upkeep, run
 from mnm_jax.training.update import Best, Functions, Settings, Task, TrainState, held_out, make_functions, sample_batch
 
@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "TrainState",
     "Upkeep",
+    "agree",
     "check_divisible",
     "held_out",
     "load",

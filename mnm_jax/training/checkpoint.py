@@ -56,7 +56,7 @@ class Checkpoints:
         """What an interrupted save left, or one that is going on has so far; the next save removes it."""
         return list(self.directory.glob("*.orbax-checkpoint-tmp*"))
 
-    def save(self, update: int, state: PyTree, seconds: float = 0.0) -> None:
+    def save(self, update: int, state: PyTree, seconds: float = 0.0, about: dict[str, Any] | None = None) -> None:
         """Saves a state, and then drops the oldest.
 
         With several processes, all of them call this, with the same state; the first one writes.
@@ -65,18 +65,20 @@ class Checkpoints:
           update: the number of updates.
           state: a pytree of arrays on the host.
           seconds: the training time so far, to be given back by `load`.
+          about: what the state depends on, in JSON types, for `load` to compare.
 
         Raises:
           SaveError: if it cannot be written, to a full disk for one. The older checkpoints are as they were.
         """
         table = _flatten(state)
-        metadata = {"checksum": _checksum(table), "seconds": seconds}
+        metadata = {"checksum": _checksum(table), "seconds": seconds, "about": about or {}}
         policy = ocp.training.preservation_policies.LatestN(self.keep)
         try:
             with ocp.training.Checkpointer(
                 self.directory, preservation_policy=policy, cleanup_tmp_directories=True
             ) as checkpointer:
-                checkpointer.save(update, table, custom_metadata=metadata)
+                if not checkpointer.save(update, table, custom_metadata=metadata):
+                    raise FileExistsError("there is one at this update, or a later one")
         except Exception as error:  # Orbax passes on whatever its storage layers raise.
             for path in self.unfinished():
                 shutil.rmtree(path, ignore_errors=True)  # What a full disk has of it only stands in the way.
@@ -84,48 +86,58 @@ class Checkpoints:
             left = "there is no older checkpoint" if whole is None else f"the one at update {whole} is left"
             raise SaveError(f"cannot save update {update} in {self.directory}: {_reason(error)}; {left}") from error
 
-    def load(self, like: PyTree) -> tuple[PyTree, float]:
+    def load(
+        self, like: PyTree, about: dict[str, Any] | None = None, *, set_aside: bool = False
+    ) -> tuple[PyTree, float]:
         """Loads the newest state that is whole. One that is damaged is passed over with a warning.
 
         Args:
           like: a state, or the shapes of one, of the same structure.
+          about: what the state must have been saved with; `None` for anything.
+          set_aside: whether to rename what is damaged. Who goes on from here must: as the newest it would be kept, and
+            whole ones dropped for it.
 
         Returns:
           The state, and the seconds that it was saved with.
 
         Raises:
           FileNotFoundError: if there is no checkpoint.
-          RestoreError: if all are damaged, or the newest whole one has other arrays than `like`.
+          RestoreError: if all are damaged, or the newest whole one has other arrays than `like`, or was saved with
+            something else than `about`; the message lists what differs.
         """
         updates = self.updates()
         if not updates:
             raise FileNotFoundError(f"no checkpoint in {self.directory}")
         damaged = []
-        with ocp.training.Checkpointer(self.directory) as checkpointer:
-            for update in reversed(updates):
-                try:
-                    table = checkpointer.load(update)
-                    metadata = checkpointer.metadata(update).custom_metadata
-                    if _checksum(table) != metadata["checksum"]:
-                        raise ValueError("its checksum is wrong")
-                except Exception as error:  # Damage shows itself in many ways.
-                    damaged.append((self.directory / str(update), _reason(error)))
-                    continue
-                state = _unflatten(table, like, self.directory / str(update))
-                for path, reason in damaged:
-                    warnings.warn(f"{path} is damaged ({reason}); going on from update {update}", stacklevel=2)
-                    self._set_aside(path)
-                return state, metadata["seconds"]
+        for update in reversed(updates):
+            path = self.directory / str(update)
+            try:
+                table = ocp.load(path)
+                metadata = ocp.metadata(path).custom_metadata
+                if _checksum(table) != metadata["checksum"]:
+                    raise ValueError("its checksum is wrong")
+            except MemoryError:
+                raise
+            except Exception as error:  # Damage shows itself in many ways.
+                damaged.append((path, _reason(error)))
+                continue
+            differences = _differences(metadata["about"], metadata["about"] if about is None else about)
+            if differences:
+                raise RestoreError(f"{path} is of another training: {differences}")
+            state = _unflatten(table, like, path)
+            for broken, reason in damaged:
+                warnings.warn(f"{broken} is damaged ({reason}); going on from update {update}", stacklevel=2)
+                if set_aside and jax.process_index() == 0:
+                    _set_aside(broken)
+            return state, metadata["seconds"]
         reasons = "; ".join(f"{path} is damaged ({reason})" for path, reason in damaged)
         raise RestoreError(f"no whole checkpoint is left: {reasons}; remove {self.directory} to begin anew")
 
-    @staticmethod
-    def _set_aside(path: pathlib.Path) -> None:
-        """Renames a damaged checkpoint: as the newest, it would be kept, and whole ones dropped for it."""
-        if jax.process_index() == 0:
-            aside = path.with_name(f"{path.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+
+def _set_aside(path: pathlib.Path) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
 
 
 def _reason(error: Exception) -> str:
@@ -148,18 +160,22 @@ def _unflatten(table: dict[str, np.ndarray], like: PyTree, path: pathlib.Path) -
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
     wanted = {jax.tree_util.keystr(key, simple=True, separator="."): leaf for key, leaf in leaves}
-    differences = [
-        f"{name} was {_describe(table.get(name))} and is {_describe(wanted.get(name))}"
-        for name in sorted(table.keys() | wanted.keys())
-        if _describe(table.get(name)) != _describe(wanted.get(name))
-    ]
-    if differences:
-        raise RestoreError(f"{path} is of another training: {'; '.join(differences)}")
+    shapes = [{name: _describe(leaf) for name, leaf in leaves.items()} for leaves in (table, wanted)]
+    if differences := _differences(*shapes):
+        raise RestoreError(f"{path} is of another training: {differences}")
     return jax.tree.unflatten(structure, [table[name] for name in wanted])
 
 
-def _describe(array: np.ndarray | jax.ShapeDtypeStruct | None) -> str:
-    return "absent" if array is None else f"{array.dtype}{list(array.shape)}"
+def _differences(was: dict[str, Any], now: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{name} was {was.get(name, 'absent')} and is {now.get(name, 'absent')}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name, "absent") != now.get(name, "absent")
+    )
+
+
+def _describe(array: np.ndarray | jax.ShapeDtypeStruct) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def _checksum(table: dict[str, np.ndarray]) -> str:

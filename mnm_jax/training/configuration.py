@@ -123,8 +123,8 @@ def load(directory: str | pathlib.Path, *, seed: int | None = None, best: bool =
     """Loads a trained model from what its run left on the disk.
 
     Example:
-      >>> cell, variables, task, *_ = mnm_jax.training.load("runs/demo/mnm_p")
-      >>> carry, outputs, trace = mnm_jax.unroll(cell, variables, task.sample(jax.random.key(0)).inputs)
+      >>> cell, variables, task, *_ = training.load("runs/demo/mnm_p")
+      >>> carry, outputs, trace = mnm.unroll(cell, variables, task.sample(jax.random.key(0)).inputs)
 
     Args:
       directory: the directory of one model, which holds `config.json` and `checkpoints/`; or one with a single such

@@ -82,6 +82,7 @@ def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = 
       parallel: `'none'`: all on one device. `'data'`: by `jax.pmap`, every device has all the seeds and an equal share
         of the episodes of each update, and gradients are averaged: the same training as on one device, up to rounding.
         `'seeds'`: each device has an equal share of the seeds, and does with it, bit for bit, what it would do alone.
+        It is driven by a thread for each, which sees the global settings of JAX, but no `with` around the call.
 
     Returns:
       The `Placement`.

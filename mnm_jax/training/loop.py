@@ -24,7 +24,7 @@ import numpy as np
 import tqdm
 
 from mnm_jax import _checks
-from mnm_jax.training.checkpoint import Checkpoints, SaveError
+from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
 from mnm_jax.training.devices import Parallel, agree, check_divisible, place
 from mnm_jax.training.update import Settings, Task, TrainState, held_out
 
@@ -121,7 +121,7 @@ def run(
     Raises:
       ValueError: if seeds or episodes cannot be shared out evenly over the devices.
       SaveError: if something cannot be written.
-      RestoreError: if there are checkpoints, but all damaged or of another training.
+      RestoreError: if there are checkpoints, but all damaged or of another training, or other ones for each process.
       NonFiniteError: if a loss or gradient is not finite, unless it is to be skipped.
     """
     start = time.monotonic()
@@ -132,9 +132,10 @@ def run(
     examples = jax.device_get(held_out(task, settings))
     checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, upkeep.keep)
 
+    about = _describe(task, settings, seeds)
     metrics: dict[str, np.ndarray] = {}
     if checkpoints.updates():
-        saved, seconds = checkpoints.load(shapes(len(seeds)))
+        saved, seconds = checkpoints.load(shapes(len(seeds)), about, set_aside=True)
         start -= seconds
         update = int(saved.update[0])
         state = spread(saved)
@@ -148,10 +149,15 @@ def run(
         evaluated = evaluate(state, examples)
         state, metrics = mark(state, evaluated), collect(evaluated)
         log.write(update, {}, metrics, time.monotonic() - start)
+    if agree((update, -update)) != [update, -update]:
+        raise RestoreError(
+            f"other processes do not find update {update} in {checkpoints.directory}; do all of them see it?"
+        )
 
     n, last_save, saving_seconds, is_interrupted = 1, time.monotonic(), 0.0, False
+    shows_progress = jax.process_index() == 0 and sys.stderr.isatty()
     with tqdm.tqdm(
-        total=settings.num_updates, initial=update, desc=description, unit="update", disable=not sys.stderr.isatty()
+        total=settings.num_updates, initial=update, desc=description, unit="update", disable=not shows_progress
     ) as progress:
         while update < settings.num_updates:
             began = time.monotonic()
@@ -182,13 +188,21 @@ def run(
             is_due, is_interrupted, is_late, n = agree((is_due, should_stop(), now >= deadline, n))
             n, must_stop = int(n), is_interrupted or is_late
             if is_due or must_stop or update == settings.num_updates or update % intervals[1] == 0:
-                checkpoints.save(update, collect(state), now - start)
+                checkpoints.save(update, collect(state), now - start, about)
                 last_save = time.monotonic()
                 saving_seconds += last_save - now
             if must_stop:
                 break
     log.close()
     return Report(collect(state), update, metrics, update >= settings.num_updates, bool(is_interrupted), saving_seconds)
+
+
+def _describe(task: Task, settings: Settings, seeds: Sequence[int]) -> dict[str, Any]:
+    """What a state depends on, besides the cell, which shows in its arrays."""
+    about = {"task": repr(task), "seeds": list(seeds), **dataclasses.asdict(settings)}
+    if settings.schedule == "constant":
+        del about["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.
+    return about
 
 
 def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoints: Checkpoints) -> str:
@@ -246,7 +260,7 @@ def _open_tensorboard(directory: pathlib.Path, seeds: Sequence[int], update: int
     """A writer of event files for each seed; what they hold beyond `update` is to be ignored."""
     import tensorboardX  # An optional dependency.
 
-    purge = None if update is None else update + 1
+    purge = 0 if update is None else update + 1
     suffix = f".{update or 0}"  # By the second and host alone, a run that is soon resumed would write over its file.
     return [
         tensorboardX.SummaryWriter(str(directory / f"seed_{seed}"), purge_step=purge, filename_suffix=suffix)
@@ -265,7 +279,7 @@ def _append(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
 def _rewrite(path: pathlib.Path, update: int) -> None:
     """Keeps the lines of a file up to an update. A line that was cut off is later than that."""
     kept = []
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
         try:
             is_later = json.loads(line)["update"] > update
         except json.JSONDecodeError:
@@ -274,7 +288,10 @@ def _rewrite(path: pathlib.Path, update: int) -> None:
             kept.append(line)
     shortened = path.with_suffix(".tmp")
     with _reporting(path):
-        shortened.write_text("".join(kept))
+        with shortened.open("w") as file:
+            file.write("".join(kept))
+            file.flush()
+            os.fsync(file.fileno())
         shortened.replace(path)
 
 

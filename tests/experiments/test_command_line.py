@@ -1,6 +1,7 @@
 """The command line of the dictionary experiment: its errors, and a whole tiny run of it."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -217,3 +218,13 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     figures = {"learning_curves.png", "generalization.png", "takeoff.md", "takeoff.csv"}
     assert figures <= {path.name for path in workdir.iterdir()}
     assert list(workdir.glob("similarity_*hebbian*.png"))
+
+
+def test_two_programs_do_not_train_in_one_directory(tmp_path):
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        [(code, _, err)] = run_all([["--workdir=run", "--models=lstm", "--resume", *TINY]], tmp_path)
+    assert code == 1
+    assert err == "error: --workdir=run: another process is training in it\n"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]

@@ -64,7 +64,10 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_and_set_aside(how, c
     damage(checkpoints.directory / "7", how)
     message = re.escape(f"{checkpoints.directory / '7'} is damaged (") + r".*\); going on from update 3"
     with pytest.warns(UserWarning, match=message):
-        state, seconds = checkpoints.load(make_state(0))
+        checkpoints.load(make_state(0))  # Who only looks changes nothing.
+    assert checkpoints.updates() == [3, 7]
+    with pytest.warns(UserWarning, match=message):
+        state, seconds = checkpoints.load(make_state(0), set_aside=True)
     assert_equal(state, make_state(3))
     assert seconds == 1.5
     assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["3", "7.damaged"]
@@ -103,6 +106,18 @@ def test_a_state_of_another_training_is_refused_with_the_arrays_that_differ(chec
         "params.kernel was float32[2, 1000] and is float32[2, 4]; update was int64[2] and is absent"
     )
     assert checkpoints.updates() == [3, 7]
+
+
+def test_what_a_state_depends_on_is_compared(checkpoints):
+    checkpoints.save(9, make_state(9), about={"seeds": [0, 1], "learning_rate": 0.1})
+    checkpoints.load(make_state(0), {"seeds": [0, 1], "learning_rate": 0.1})
+    with pytest.raises(training.RestoreError, match=r"9 is of another training: seeds was \[0, 1\] and is \[0, 7\]$"):
+        checkpoints.load(make_state(0), {"seeds": [0, 7], "learning_rate": 0.1})
+
+
+def test_a_second_checkpoint_at_the_same_update_is_refused(checkpoints):
+    with pytest.raises(training.SaveError, match=r"cannot save update 7 in .*; the one at update 7 is left"):
+        checkpoints.save(7, make_state(8))
 
 
 def test_checkpoints_are_named_when_missing(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import recall
 from recall import assert_equal, build
 
+import mnm_jax as mnm
 from mnm_jax import models, tasks, training
 from mnm_jax.tasks.dictionary import Dictionary
 
@@ -131,3 +132,16 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(tmp_path):
     write(LSTM, tmp_path)
     with pytest.raises(training.RestoreError, match=f"no checkpoint in {tmp_path}/checkpoints"):
         training.load(pathlib.Path(tmp_path))
+
+
+def test_the_run_that_comes_with_the_repository_loads_and_gets_its_metric():
+    directory = pathlib.Path(__file__).parents[2] / "experiments" / "results" / "tiny"
+    cell, variables, task, update, configuration = training.load(directory)
+    last = json.loads((directory / "mnm_p" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert update == last["update"] == 1500
+    examples = training.held_out(task, configuration.training)
+    outputs = jax.jit(jax.vmap(lambda inputs: mnm.unroll(cell, variables, inputs).outputs))(examples.inputs)
+    accuracy = jax.vmap(task.metrics)(outputs, examples)["word_accuracy"].mean()
+    # Another machine rounds otherwise, and may miss or hit a word or two of a thousand.
+    assert abs(accuracy - last["eval_word_accuracy"]) < 3e-3
+    assert accuracy > 0.95

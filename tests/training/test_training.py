@@ -51,6 +51,21 @@ def test_a_run_of_many_short_lives_equals_the_whole_run_byte_for_byte(whole, tmp
     assert sorted(line["seconds"] for line in timing) == [line["seconds"] for line in timing]
 
 
+@pytest.mark.parametrize(
+    ("settings", "seeds", "message"),
+    [
+        ({}, (0, 1, 6), r"seeds was \[0, 1, 5\] and is \[0, 1, 6\]"),
+        ({"learning_rate": 0.5}, SEEDS, "learning_rate was .* and is 0.5"),
+    ],
+)
+def test_a_run_goes_on_only_as_it_began(whole, settings, seeds, message):
+    _, directory = whole
+    metrics = (directory / "metrics.jsonl").read_bytes()
+    with pytest.raises(training.RestoreError, match=f"6 is of another training: {message}$"):
+        training.run(TASK, build("mnm_p"), dataclasses.replace(SETTINGS, **settings), seeds, directory)
+    assert (directory / "metrics.jsonl").read_bytes() == metrics
+
+
 def test_a_finished_run_is_left_as_it_is(whole):
     report, directory = whole
     metrics = (directory / "metrics.jsonl").read_bytes()
