@@ -96,10 +96,10 @@ def find_writer(name: str) -> Writer | None:
 
 
 def default_meta_weight(name: str) -> float:
-    """The weight of the meta-objective with which a model takes off most reliably (`experiments/results/takeoff.md`).
+    """The weight of the meta-objective, chosen by when learning takes off (`experiments/results/takeoff.md`).
 
-    A gradient writer needs hardly any, for it reduces the writing error by itself; a local rule needs some to stay
-    stable; and much of it makes both write what is there already.
+    Any weight up to 0.1 will do. With much more, a local rule learns to write what is there already, and a gradient
+    writer, which reduces the writing error by itself, only learns later.
     """
     return 0.01 if name == "mnm_g" else 0.03
 
