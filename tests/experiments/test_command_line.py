@@ -143,7 +143,7 @@ WRONG = {
     ),
     "no tensorboardX": (
         ["--workdir=new", "--tensorboard"],
-        r"--tensorboard needs tensorboardX: pip install mnm_jax\[tensorboard\]",
+        r"--tensorboard needs tensorboardX: pip install tensorboardX",
     ),
 }
 
