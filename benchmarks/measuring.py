@@ -6,7 +6,7 @@ import functools
 import multiprocessing
 import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -159,19 +159,3 @@ def _use_one_thread_of_torch() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-def format_table(header: Mapping[str, str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, whose columns are aligned for the screen too.
-
-    Args:
-      header: the name of each column, and `'<'` or `'>'` for its alignment.
-      lines: the cells.
-    """
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    signs = list(header.values())
-    rules = ["-" * (width - 1) + (":" if sign == ">" else "-") for width, sign in zip(widths, signs, strict=True)]
-    return "\n".join(
-        f"| {' | '.join(f'{cell:{sign}{width}}' for cell, sign, width in zip(line, signs, widths, strict=True))} |"
-        for line in (list(header), rules, *lines)
-    )

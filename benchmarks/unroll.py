@@ -21,8 +21,9 @@ from absl import app, flags, logging
 
 from benchmarks import ceilings, measuring, workload
 from benchmarks.ceilings import Ceilings
-from benchmarks.measuring import Row, format_table
+from benchmarks.measuring import Row
 from benchmarks.workload import TORCH, Workload
+from mnm_jax.analysis import tables
 
 _NUM_STEPS = flags.DEFINE_integer("num_steps", 100, "Length of the episodes, T.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 32, "Episodes.", lower_bound=1)
@@ -48,19 +49,19 @@ for _name, _choices in {"writers": workload.WRITERS, "unroll": workload.UNROLLS,
 
 def rows_table(rows: Sequence[Row]) -> str:
     """A line for each workload."""
-    header = {
-        "writer": "<",
-        "run": "<",
-        "unroll": "<",
-        "median s": ">",
-        "quartiles": ">",
-        "CPU s": ">",
-        "episodes/s": ">",
-        "steps/s": ">",
-        "compile s": ">",
-        "temporary MB": ">",
-        "bytes per sample-step": ">",
-    }
+    header = [
+        "writer",
+        "run",
+        "unroll",
+        "median s",
+        "quartiles",
+        "CPU s",
+        "episodes/s",
+        "steps/s",
+        "compile s",
+        "temporary MB",
+        "bytes per sample-step",
+    ]
     lines = []
     for row in rows:
         first, third = row.quartiles
@@ -82,7 +83,7 @@ def rows_table(rows: Sequence[Row]) -> str:
                 *compiled,
             ]
         )
-    return format_table(header, lines)
+    return tables.to_markdown(header, lines, num_names=3)
 
 
 def ratios_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -115,14 +116,7 @@ def ratios_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def ratios_table(ratios: Sequence[dict[str, Any]]) -> str:
     """A line for each ratio."""
-    header = {
-        "writer": "<",
-        "run": "<",
-        "unroll": "<",
-        "times as fast as PyTorch": ">",
-        "run by run": ">",
-        "in CPU time": ">",
-    }
+    header = ["writer", "run", "unroll", "times as fast as PyTorch", "run by run", "in CPU time"]
     lines = [
         [
             *(ratio["writer"], ratio["run"], ratio["unroll"]),
@@ -132,7 +126,7 @@ def ratios_table(ratios: Sequence[dict[str, Any]]) -> str:
         ]
         for ratio in ratios
     ]
-    return format_table(header, lines)
+    return tables.to_markdown(header, lines, num_names=3)
 
 
 def shares_of(rows: Sequence[Row], measured: Ceilings) -> list[dict[str, Any]]:
@@ -155,7 +149,7 @@ def shares_of(rows: Sequence[Row], measured: Ceilings) -> list[dict[str, Any]]:
 
 def shares_table(shares: Sequence[dict[str, Any]], measured: Ceilings) -> str:
     """A line for each workload, and one for the ceilings."""
-    header = {"writer": "<", "run": "<", "unroll": "<", "GB/s": ">", "of copy": ">", "GFLOP/s": ">", "of product": ">"}
+    header = ["writer", "run", "unroll", "GB/s", "of copy", "GFLOP/s", "of product"]
     lines = [
         [
             *(share["writer"], share["run"], share["unroll"]),
@@ -167,7 +161,7 @@ def shares_table(shares: Sequence[dict[str, Any]], measured: Ceilings) -> str:
         for share in shares
     ]
     rates = (f"{measured.bytes_per_second / 1e9:,.2f}", "", f"{measured.flops_per_second / 1e9:,.1f}", "")
-    return format_table(header, [*lines, ["measured ceiling", "", "", *rates]])
+    return tables.to_markdown(header, [*lines, ["measured ceiling", "", "", *rates]], num_names=3)
 
 
 def _workloads(writer: str, run: str) -> list[Workload]:
@@ -213,14 +207,14 @@ def main(argv: Sequence[str]) -> None:
             is_wanted = not _TORCH.value and jax.default_backend() != "cpu"
         measured = call(rows[0].workload)(ceilings.measure, _DTYPE.value) if is_wanted else None
     results = {**settings, "rows": [row.to_json() for row in rows]}
-    print(f"\n{rows_table(rows)}")
+    print(f"\n{rows_table(rows)}", end="")
     if _TORCH.value:
         results["ratios"] = ratios_of(rows)
-        print(f"\n{ratios_table(results['ratios'])}")
+        print(f"\n{ratios_table(results['ratios'])}", end="")
     if measured is not None:
         results["ceilings"] = measured._asdict()
         results["shares"] = shares_of(rows, measured)
-        print(f"\n{shares_table(results['shares'], measured)}")
+        print(f"\n{shares_table(results['shares'], measured)}", end="")
     if _OUTPUT.value:
         Path(_OUTPUT.value).write_text(json.dumps(results, indent=1) + "\n")
 
