@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from mnm_jax import memory
+from mnm_jax._batching import with_batches
 
 PyTree = Any
 
@@ -78,8 +79,11 @@ def unroll(
     if hasattr(cell, "check_room"):
         cell.check_room(carry, shape[0])
     if hasattr(cell, "step"):
-        run = _unroll_reversible if reversible else _unroll_written
-        return run(cell, variables, carry, inputs, valid)
+        own = (carry, inputs, valid)
+        if not reversible:
+            return _unroll_written(cell, False, variables, *own)
+        single = functools.partial(_reversible_episode, cell)
+        return with_batches(single, functools.partial(_reversible_batch, cell), variables, own)
     return _unroll_carried(cell, variables, carry, inputs, valid, chunked=reversible)
 
 
@@ -118,32 +122,60 @@ def _written_step(
 
 
 def _unroll_written(
-    cell: nn.Module, variables: PyTree, carry: PyTree, inputs: PyTree, valid: jax.Array | None
+    cell: nn.Module, is_batch: bool, variables: PyTree, carry: PyTree, inputs: PyTree, valid: jax.Array | None
 ) -> Unrolled:
-    def body(carry: PyTree, step: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
-        carry, outputs, _ = _written_step(cell, variables, carry, *step)
+    """Unrolls a cell that writes; a batch has its episodes in the second axis of `inputs` and of what comes out."""
+    step = _steps(cell, is_batch)
+
+    def body(carry: PyTree, inputs: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
+        carry, outputs, _ = step(variables, carry, *inputs)
         return carry, outputs
 
     carry, (outputs, trace) = jax.lax.scan(body, carry, (inputs, valid))
     return Unrolled(carry, outputs, trace)
 
 
-_unroll_reversible = jax.custom_vjp(_unroll_written, nondiff_argnums=(0,))
+def _steps(cell: nn.Module, is_batch: bool) -> Callable[..., PyTree]:
+    """`_written_step` of one episode, or of a batch that shares the variables."""
+    step = functools.partial(_written_step, cell)
+    return jax.vmap(step, in_axes=(None, 0, 0, 0)) if is_batch else step
 
 
-def _reversible_forward(cell: nn.Module, *args: PyTree) -> tuple[Unrolled, PyTree]:
+_unroll_reversible = jax.custom_vjp(_unroll_written, nondiff_argnums=(0, 1))
+
+
+def _reversible_episode(cell: nn.Module, variables: PyTree, own: PyTree) -> Unrolled:
+    return _unroll_reversible(cell, False, variables, *own)
+
+
+def _reversible_batch(cell: nn.Module, variables: PyTree, own: PyTree) -> Unrolled:
+    carry, inputs, valid = own
+    inputs, valid = _swap_axes((inputs, valid))
+    carry, outputs, trace = _unroll_reversible(cell, True, variables, carry, inputs, valid)
+    return Unrolled(carry, *_swap_axes((outputs, trace)))
+
+
+def _swap_axes(tree: PyTree) -> PyTree:
+    """Exchanges the axes of episodes and of time."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
+
+
+def _reversible_forward(cell: nn.Module, is_batch: bool, *args: PyTree) -> tuple[Unrolled, PyTree]:
     variables, carry, inputs, valid = jax.tree.map(lambda argument: argument.value, args)
+    step = _steps(cell, is_batch)
 
-    def body(carry: PyTree, step: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
+    def body(carry: PyTree, inputs: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
         small, _ = _detach(carry)
-        carry, outputs, write = _written_step(cell, variables, carry, *step)
+        carry, outputs, write = step(variables, carry, *inputs)
         return carry, (outputs, small, write)
 
     carry, ((outputs, trace), smalls, writes) = jax.lax.scan(body, carry, (inputs, valid))
     return Unrolled(carry, outputs, trace), (variables, inputs, valid, smalls, writes, carry.memory)
 
 
-def _reversible_backward(cell: nn.Module, residuals: PyTree, cotangents: Unrolled) -> tuple[PyTree, ...]:
+def _reversible_backward(
+    cell: nn.Module, is_batch: bool, residuals: PyTree, cotangents: Unrolled
+) -> tuple[PyTree, ...]:
     variables, inputs, valid, smalls, writes, final_memory = residuals
     # A part of the outputs that the loss does not use has no cotangent at all, and is left out of every step.
     outputs = jax.tree.leaves((cotangents.outputs, cotangents.trace))
@@ -151,17 +183,19 @@ def _reversible_backward(cell: nn.Module, residuals: PyTree, cotangents: Unrolle
     outputs = list(itertools.compress(outputs, used))
     small, final = _detach(jax.tree.map(_materialize, cotangents.carry))
     variables_parts, rebuild_variables = _split(variables)
+    run_step = _steps(cell, is_batch)
+    revert = jax.vmap(memory.revert) if is_batch else memory.revert
 
     def body(state: PyTree, step: PyTree) -> tuple[PyTree, PyTree]:
         memory_after, memory_cotangent, small_cotangent, variables_cotangent = state
         small, write, inputs, valid, outputs_cotangent = step
-        memory_before = memory.revert(memory_after, write)
+        memory_before = revert(memory_after, write)
         small_parts, rebuild_small = _split(small)
         inputs_parts, rebuild_inputs = _split(inputs)
 
         def forward(variables: PyTree, memory_before: PyTree, small: PyTree, inputs: PyTree) -> PyTree:
             carry = rebuild_small(small)._replace(memory=memory_before)
-            carry, outputs, _ = _written_step(cell, rebuild_variables(variables), carry, rebuild_inputs(inputs), valid)
+            carry, outputs, _ = run_step(rebuild_variables(variables), carry, rebuild_inputs(inputs), valid)
             next_small, next_memory = _detach(carry)
             return next_memory, _split(next_small)[0], list(itertools.compress(jax.tree.leaves(outputs), used))
 
