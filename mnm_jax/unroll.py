@@ -110,15 +110,42 @@ def _detach(carry: PyTree) -> tuple[PyTree, memory.Memory]:
 
 
 def _written_step(
-    cell: nn.Module, variables: PyTree, carry: PyTree, inputs: PyTree, valid: jax.Array | None
+    cell: nn.Module,
+    variables: PyTree,
+    carry: PyTree,
+    inputs: PyTree,
+    valid: jax.Array | None,
+    known_memory: memory.Memory | None = None,
 ) -> tuple[PyTree, PyTree, memory.Write]:
-    """One step of a cell that writes: the carry, (output, trace) and the write."""
+    """One step of a cell that writes: the carry, (output, trace) and the write.
+
+    `known_memory` is the memory after the step, where it is known already.
+    """
     is_valid = True if valid is None else valid
-    next_carry, output, trace, write = cell.apply(variables, carry, inputs, is_valid, method="step")
+    apply = memory.apply if known_memory is None else functools.partial(_known, known_memory)
+    next_carry, output, trace, write = cell.apply(variables, carry, inputs, is_valid, apply, method="step")
     # The write of an invalid step is zero, so the memory needs no selection, which would copy it.
     small, next_memory = _detach(next_carry)
     small = _select(valid, small, _detach(carry)[0])
     return small._replace(memory=next_memory), _zero_unless(valid, (output, trace)), write
+
+
+@jax.custom_vjp
+def _known(result: memory.Memory, before: memory.Memory, write: memory.Write) -> memory.Memory:
+    """`memory.apply(before, write)` with its gradient, when the result is known."""
+    del before, write
+    return result
+
+
+def _known_forward(result: memory.Memory, before: memory.Memory, write: memory.Write) -> tuple[memory.Memory, PyTree]:
+    return result, (before, write)
+
+
+def _known_backward(residuals: PyTree, cotangent: memory.Memory) -> tuple[PyTree, ...]:
+    return None, *jax.vjp(memory.apply, *residuals)[1](cotangent)
+
+
+_known.defvjp(_known_forward, _known_backward)
 
 
 def _unroll_written(
@@ -128,7 +155,7 @@ def _unroll_written(
     step = _steps(cell, is_batch)
 
     def body(carry: PyTree, inputs: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
-        carry, outputs, _ = step(variables, carry, *inputs)
+        carry, outputs, _ = step(variables, carry, *inputs, None)
         return carry, outputs
 
     carry, (outputs, trace) = jax.lax.scan(body, carry, (inputs, valid))
@@ -138,7 +165,7 @@ def _unroll_written(
 def _steps(cell: nn.Module, is_batch: bool) -> Callable[..., PyTree]:
     """`_written_step` of one episode, or of a batch that shares the variables."""
     step = functools.partial(_written_step, cell)
-    return jax.vmap(step, in_axes=(None, 0, 0, 0)) if is_batch else step
+    return jax.vmap(step, in_axes=(None, 0, 0, 0, 0)) if is_batch else step
 
 
 _unroll_reversible = jax.custom_vjp(_unroll_written, nondiff_argnums=(0, 1))
@@ -166,7 +193,7 @@ def _reversible_forward(cell: nn.Module, is_batch: bool, *args: PyTree) -> tuple
 
     def body(carry: PyTree, inputs: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
         small, _ = _detach(carry)
-        carry, outputs, write = step(variables, carry, *inputs)
+        carry, outputs, write = step(variables, carry, *inputs, None)
         return carry, (outputs, small, write)
 
     carry, ((outputs, trace), smalls, writes) = jax.lax.scan(body, carry, (inputs, valid))
@@ -195,7 +222,7 @@ def _reversible_backward(
 
         def forward(variables: PyTree, memory_before: PyTree, small: PyTree, inputs: PyTree) -> PyTree:
             carry = rebuild_small(small)._replace(memory=memory_before)
-            carry, outputs, _ = run_step(rebuild_variables(variables), carry, rebuild_inputs(inputs), valid)
+            carry, outputs, _ = run_step(rebuild_variables(variables), carry, rebuild_inputs(inputs), valid, memory_after)
             next_small, next_memory = _detach(carry)
             return next_memory, _split(next_small)[0], list(itertools.compress(jax.tree.leaves(outputs), used))
 

@@ -5,6 +5,7 @@ Axes: `L` layers of the memory, `H` heads.
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -134,7 +135,11 @@ class MNM(nn.Module):
         return MNMCarry(controller, initial_memory, jnp.zeros(self.memory.value_size, jnp.float32))
 
     def step(
-        self, carry: MNMCarry, inputs: jax.Array, valid: jax.Array | bool = True
+        self,
+        carry: MNMCarry,
+        inputs: jax.Array,
+        valid: jax.Array | bool = True,
+        apply: Callable[[Memory, Write], Memory] = memory.apply,
     ) -> tuple[MNMCarry, jax.Array, Trace, Write]:
         """One step that also hands out the write, for `unroll` to take back on its way through the gradient.
 
@@ -153,7 +158,7 @@ class MNM(nn.Module):
         write = self.writer.write(self.writer_params, carry.memory, write_keys, write_values, rate)
         if valid is not True:
             write = write._replace(post=jax.tree.map(lambda post: jnp.where(valid, post, 0), write.post))
-        next_memory = memory.apply(carry.memory, write)
+        next_memory = apply(carry.memory, write)
 
         read_values = memory.read(next_memory, read_keys)
         if self.read_combination == "project":
