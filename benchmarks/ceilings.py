@@ -69,7 +69,7 @@ def least_bytes(workload: Workload) -> int:
     and their cotangents go in and out: 4 times more.
     """
     num_passes = 2 if workload.run == "forward" else 6
-    item_bytes = jnp.dtype(workload.dtype).itemsize
+    item_bytes = jnp.dtype(workload.parameter_dtype).itemsize
     return num_passes * workload.spec.num_weights * item_bytes * workload.num_steps * workload.batch_size
 
 

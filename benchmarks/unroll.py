@@ -33,7 +33,9 @@ _NUM_HEADS = flags.DEFINE_integer("num_heads", 1, "Heads, H.", lower_bound=1)
 _WRITERS = flags.DEFINE_list("writers", list(workload.WRITERS), f"Some of {', '.join(workload.WRITERS)}.")
 _UNROLL = flags.DEFINE_list("unroll", ["reversible", "plain"], f"Some of {', '.join(workload.UNROLLS)}.")
 _RUNS = flags.DEFINE_list("runs", list(workload.RUNS), f"Some of {', '.join(workload.RUNS)}.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", workload.DTYPES, "Of the parameters and of all that is computed.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", workload.DTYPES, "Of all that is computed; with bfloat16, of the matrix products alone."
+)
 _REPEATS = flags.DEFINE_integer("repeats", 7, "Runs of each program that count.", lower_bound=2)
 _TORCH = flags.DEFINE_bool("torch", False, "Whether to time the plain PyTorch version too, single-threaded, on a CPU.")
 _CEILINGS = flags.DEFINE_bool("ceilings", None, "Whether to measure the machine's rates; by default on accelerators.")
@@ -45,6 +47,12 @@ for _name, _choices in {"writers": workload.WRITERS, "unroll": workload.UNROLLS,
         lambda values, choices=frozenset(_choices): bool(values) and choices.issuperset(values),
         f"takes one or more of {', '.join(_choices)}, separated by commas",
     )
+
+flags.register_multi_flags_validator(
+    ["torch", "dtype"],
+    lambda values: not (values["torch"] and values["dtype"] == "bfloat16"),
+    "--torch compares float32 or float64, not bfloat16",
+)
 
 
 def rows_table(rows: Sequence[Row]) -> str:

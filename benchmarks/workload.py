@@ -25,7 +25,7 @@ WRITERS = {"mnm_p": mnm.writers.local(), "mnm_g": mnm.writers.gradient()}
 UNROLLS = ("reversible", "plain", "checkpointed")
 TORCH = "torch"  # In the place of an unroll: the plain PyTorch version.
 RUNS = ("forward", "gradient")
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Workload:
       size: width of the controller, the keys, the values and the memory's hidden layers, `d`.
       num_layers: layers of the memory, `L`.
       num_heads: `H`.
-      dtype: of all parameters and of everything computed.
+      dtype: of all parameters and of everything computed; with `'bfloat16'`, of the matrix products alone, and
+        everything else in single precision.
     """
 
     writer: str
@@ -69,7 +70,13 @@ class Workload:
             WRITERS[self.writer],
             num_heads=self.num_heads,
             vocabulary_size=NUM_SYMBOLS,
+            dtype=jnp.bfloat16 if self.dtype == "bfloat16" else None,
         )
+
+    @property
+    def parameter_dtype(self) -> str:
+        """The type of the parameters and of the memory."""
+        return "float32" if self.dtype == "bfloat16" else self.dtype
 
 
 class Facts(NamedTuple):
@@ -202,7 +209,7 @@ class _TorchProgram:
 
 def arguments(workload: Workload) -> tuple[Mapping[str, Any], np.ndarray]:
     """The cell's variables and the inputs `[B, T]`, the same numbers in every process and for every library."""
-    variables = jax.tree.map(lambda leaf: np.asarray(leaf, workload.dtype), _initial_variables(workload.cell))
+    variables = jax.tree.map(lambda leaf: np.asarray(leaf, workload.parameter_dtype), _initial_variables(workload.cell))
     inputs = np.random.default_rng(0).integers(NUM_SYMBOLS, size=(workload.batch_size, workload.num_steps))
     return variables, inputs.astype(np.int32)
 

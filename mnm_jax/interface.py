@@ -6,7 +6,7 @@ Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -49,6 +49,7 @@ class Interface(nn.Module):
       rate_scale: the largest rate.
       rate_bias: the bias `b` at the start of training. Negative: a memory that is written timidly at first keeps what
         was written long ago, and that is what learning starts from.
+      dtype: of the matrix products; `None` for that of `hidden`.
     """
 
     memory: Spec
@@ -59,6 +60,7 @@ class Interface(nn.Module):
     rate_per: str = "step"
     rate_scale: float = 1.0
     rate_bias: float = -2.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, hidden: jax.Array) -> Signals:
@@ -87,17 +89,18 @@ class Interface(nn.Module):
                 kernel = kernel.at[:, keys_size : 2 * keys_size].set(kernel[:, :keys_size])
             return kernel
 
-        signals = nn.Dense(2 * keys_size + values_size + controller_size, kernel_init=kernel_init, name="signals")(
-            hidden
+        projection = nn.Dense(
+            2 * keys_size + values_size + controller_size, kernel_init=kernel_init, dtype=self.dtype, name="signals"
         )
         write_keys, read_keys, write_values, rate_input = jnp.split(
-            jnp.tanh(signals), (keys_size, 2 * keys_size, 2 * keys_size + values_size)
+            jnp.tanh(projection(hidden).astype(hidden.dtype)), (keys_size, 2 * keys_size, 2 * keys_size + values_size)
         )
         rate_logits = nn.Dense(
             math.prod(rate_shape),
             bias_init=nn.initializers.constant(self.rate_bias),
+            dtype=self.dtype,
             name="rate",
-        )(rate_input)
+        )(rate_input).astype(hidden.dtype)
         return Signals(
             write_keys=_normalize(write_keys.reshape(self.num_heads, -1), self.key_normalization),
             write_values=_normalize(write_values.reshape(self.num_heads, -1), self.value_normalization),

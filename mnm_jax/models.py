@@ -5,6 +5,7 @@ import importlib
 import math
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mnm_jax import _checks, cells, writers
 from mnm_jax.memory import Spec
@@ -32,6 +33,7 @@ class Settings:
       meta_weight: weight of the meta-objective in the loss, lambda; `None` for what `default_meta_weight` says.
       forget_bias: whether the controller of a memory that is written starts with a forget bias of 1 (`cells.LSTMCell`)
         or, as in `flax.linen`, without.
+      compute_dtype: `'bfloat16'` for the matrix products of a model with a memory that is written; see `cells.MNM`.
     """
 
     controller_size: int
@@ -48,6 +50,7 @@ class Settings:
     embedding_scale: float = 1.0
     meta_weight: float | None = None
     forget_bias: bool = True
+    compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         _checks.check_positive(
@@ -62,6 +65,7 @@ class Settings:
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", "none"))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", "none"))
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
+        _checks.check_choice("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
 
     @property
     def memory(self) -> Spec:
@@ -138,6 +142,7 @@ def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: i
             shared_key_start=settings.shared_key_start,
             rate_per=settings.rate_per,
             rate_bias=settings.rate_bias,
+            dtype=jnp.bfloat16 if settings.compute_dtype == "bfloat16" else None,
         )
     if name == "lstm":
         return cells.LSTM(**common)

@@ -3,8 +3,10 @@
 Axes: `T` time steps.
 
 A cell that changes its memory only by a `memory.Write` is unrolled reversibly: the gradient keeps the small state and
-the low-rank write of each step, and walks the memory back with `memory.revert` instead of remembering it. Any other
-cell is unrolled in chunks of about sqrt(T) steps, each recomputed from its start during the gradient.
+the low-rank write of each step, and walks the memory back with `memory.revert` instead of remembering it. So that
+rounding cannot add up, a long episode is cut into chunks, and the walk begins anew at the end of each, from an anchor:
+a copy of the memory as it was. Any other cell is unrolled in chunks of about sqrt(T) steps, each recomputed from its
+start during the gradient.
 """
 
 import functools
@@ -18,10 +20,13 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from mnm_jax import memory
+from mnm_jax import _checks, memory
 from mnm_jax._batching import with_batches
 
 PyTree = Any
+
+# The walk back is as exact as the forward pass for thousands of steps: benchmarks/RESULTS.md.
+ANCHOR_EVERY = 1024
 
 
 class Unrolled(NamedTuple):
@@ -46,6 +51,7 @@ def unroll(
     *,
     length: int | jax.Array | None = None,
     reversible: bool = True,
+    anchor_every: int = ANCHOR_EVERY,
 ) -> Unrolled:
     """Runs one episode. For a batch, wrap it in `jax.vmap`.
 
@@ -61,6 +67,8 @@ def unroll(
       reversible: whether to save memory in the gradient, by walking the memory back or, for a cell without `step`, by
         recomputing chunks. `False` is the plain `lax.scan`, to the same numbers up to rounding; forward-mode
         derivatives (`jax.jvp`, `jax.hessian`) of a cell that writes need it.
+      anchor_every: the most steps that the reversible gradient walks back before it takes up a copy of the memory that
+        was kept. Fewer steps mean less rounding and more copies.
 
     Returns:
       The carry, the outputs and the trace.
@@ -82,8 +90,9 @@ def unroll(
         own = (carry, inputs, valid)
         if not reversible:
             return _unroll_written(cell, False, variables, *own)
-        single = functools.partial(_reversible_episode, cell)
-        return with_batches(single, functools.partial(_reversible_batch, cell), variables, own)
+        _checks.check_positive(anchor_every=anchor_every)
+        single = functools.partial(_unroll_anchored, cell, anchor_every, False)
+        return with_batches(single, functools.partial(_unroll_batch, cell, anchor_every), variables, own)
     return _unroll_carried(cell, variables, carry, inputs, valid, chunked=reversible)
 
 
@@ -171,15 +180,23 @@ def _steps(cell: nn.Module, is_batch: bool) -> Callable[..., PyTree]:
 _unroll_reversible = jax.custom_vjp(_unroll_written, nondiff_argnums=(0, 1))
 
 
-def _reversible_episode(cell: nn.Module, variables: PyTree, own: PyTree) -> Unrolled:
-    return _unroll_reversible(cell, False, variables, *own)
+def _unroll_anchored(cell: nn.Module, anchor_every: int, is_batch: bool, variables: PyTree, own: PyTree) -> Unrolled:
+    """Unrolls reversibly from anchor to anchor: the memory after a chunk is what the chunk's own gradient keeps."""
+    carry, *steps = own
+
+    def chunk(carry: PyTree, steps: PyTree) -> tuple[PyTree, PyTree]:
+        carry, *results = _unroll_reversible(cell, is_batch, variables, carry, *steps)
+        return carry, results
+
+    num_steps = _num_steps(steps)
+    # Chunks of one length, if they can be: what is left over is compiled once more.
+    return _in_chunks(chunk, carry, steps, num_steps // -(-num_steps // anchor_every))
 
 
-def _reversible_batch(cell: nn.Module, variables: PyTree, own: PyTree) -> Unrolled:
-    carry, inputs, valid = own
-    inputs, valid = _swap_axes((inputs, valid))
-    carry, outputs, trace = _unroll_reversible(cell, True, variables, carry, inputs, valid)
-    return Unrolled(carry, *_swap_axes((outputs, trace)))
+def _unroll_batch(cell: nn.Module, anchor_every: int, variables: PyTree, own: PyTree) -> Unrolled:
+    carry, *steps = own
+    carry, *results = _unroll_anchored(cell, anchor_every, True, variables, (carry, *_swap_axes(steps)))
+    return Unrolled(carry, *_swap_axes(results))
 
 
 def _swap_axes(tree: PyTree) -> PyTree:
@@ -222,7 +239,9 @@ def _reversible_backward(
 
         def forward(variables: PyTree, memory_before: PyTree, small: PyTree, inputs: PyTree) -> PyTree:
             carry = rebuild_small(small)._replace(memory=memory_before)
-            carry, outputs, _ = run_step(rebuild_variables(variables), carry, rebuild_inputs(inputs), valid, memory_after)
+            carry, outputs, _ = run_step(
+                rebuild_variables(variables), carry, rebuild_inputs(inputs), valid, memory_after
+            )
             next_small, next_memory = _detach(carry)
             return next_memory, _split(next_small)[0], list(itertools.compress(jax.tree.leaves(outputs), used))
 
@@ -289,16 +308,29 @@ def _unroll_carried(
 
     steps = (inputs, valid)
     if not chunked:
-        carry, (outputs, trace) = jax.lax.scan(body, carry, steps)
-        return Unrolled(carry, outputs, trace)
+        carry, results = jax.lax.scan(body, carry, steps)
+        return Unrolled(carry, *results)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)  # A scan's body needs no such protection.
     def chunk(carry: PyTree, steps: PyTree) -> tuple[PyTree, PyTree]:
         return jax.lax.scan(body, carry, steps)
 
-    num_steps = jax.tree.leaves(inputs)[0].shape[0]
-    chunk_size = math.isqrt(num_steps)
+    return _in_chunks(chunk, carry, steps, math.isqrt(_num_steps(steps)))
+
+
+def _num_steps(steps: PyTree) -> int:
+    return jax.tree.leaves(steps)[0].shape[0]
+
+
+def _in_chunks(
+    chunk: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, steps: PyTree, chunk_size: int
+) -> Unrolled:
+    """Runs `chunk(carry, steps) -> (carry, (outputs, trace))` on `chunk_size` steps at a time, and on what is left."""
+    num_steps = _num_steps(steps)
     num_chunks = num_steps // chunk_size
+    if num_chunks == 1 and num_steps == chunk_size:
+        carry, results = chunk(carry, steps)
+        return Unrolled(carry, *results)
     whole = num_chunks * chunk_size
     chunks = jax.tree.map(lambda x: x[:whole].reshape(num_chunks, chunk_size, *x.shape[1:]), steps)
     carry, results = jax.lax.scan(chunk, carry, chunks)

@@ -22,10 +22,12 @@ class LSTMCell(nn.RNNCellBase):
     Attributes:
       features: width of the state.
       forget_bias: added to the forget gate.
+      dtype: of the matrix products; `None` for that of the inputs. The state and the gates are in that of the inputs.
     """
 
     features: int
     forget_bias: float = 1.0
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, carry: LSTMCarry, inputs: jax.Array) -> tuple[LSTMCarry, jax.Array]:
@@ -39,8 +41,11 @@ class LSTMCell(nn.RNNCellBase):
           The next carry, and `h`.
         """
         c, h = carry
-        gates = nn.Dense(4 * self.features, name="input")(inputs)
-        gates += nn.Dense(4 * self.features, use_bias=False, kernel_init=_orthogonal_gates, name="recurrent")(h)
+        from_input = nn.Dense(4 * self.features, dtype=self.dtype, name="input")
+        from_state = nn.Dense(
+            4 * self.features, use_bias=False, kernel_init=_orthogonal_gates, dtype=self.dtype, name="recurrent"
+        )
+        gates = from_input(inputs).astype(inputs.dtype) + from_state(h).astype(h.dtype)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         c = nn.sigmoid(f + self.forget_bias) * c + nn.sigmoid(i) * jnp.tanh(g)
         h = nn.sigmoid(o) * jnp.tanh(c)

@@ -19,6 +19,8 @@ from mnm_jax.interface import Interface
 from mnm_jax.memory import Memory, Spec, Write
 from mnm_jax.writers import Writer
 
+PyTree = Any
+
 
 class MNMCarry(NamedTuple):
     """The state between two steps.
@@ -77,10 +79,12 @@ class MNM(nn.Module):
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
-      controller: the controller's class, any linen recurrent cell that takes `features`.
+      controller: the controller's class, any linen recurrent cell that takes `features` and `dtype`.
       read_combination: `'mean'` over heads, or `'project'`: heads side by side through a linear layer.
       learned_initial_memory: whether `phi_0` is learned; else it stays as it was drawn.
       key_normalization, value_normalization, shared_key_start, rate_per, rate_scale, rate_bias: see `Interface`.
+      dtype: in what the matrix products, the writer and the read are computed, such as `jnp.bfloat16`; `None` for the
+        type of the parameters. The memory, and what a write adds to it, stay in the type of the parameters.
     """
 
     output_size: int
@@ -100,6 +104,7 @@ class MNM(nn.Module):
     rate_per: str = "step"
     rate_scale: float = 1.0
     rate_bias: float = -2.0
+    dtype: Any = None
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
@@ -108,7 +113,7 @@ class MNM(nn.Module):
         )
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
         self.embedding = embedding_of(self)
-        self.controller_cell = self.controller(self.controller_size)
+        self.controller_cell = self.controller(self.controller_size, dtype=self.dtype)
         self.interface = Interface(
             memory=self.memory,
             num_heads=self.num_heads,
@@ -118,12 +123,13 @@ class MNM(nn.Module):
             rate_per=self.rate_per,
             rate_scale=self.rate_scale,
             rate_bias=self.rate_bias,
+            dtype=self.dtype,
         )
         self.initial_memory = self.param("initial_memory", memory.init, self.memory)
         self.writer_params = self.param("writer", self.writer.init, self.memory)
         if self.read_combination == "project":
-            self.read_projection = nn.Dense(self.memory.value_size)
-        self.output = nn.Dense(self.output_size)
+            self.read_projection = nn.Dense(self.memory.value_size, dtype=self.dtype)
+        self.output = nn.Dense(self.output_size, dtype=self.dtype)
 
     def initial_carry(self) -> MNMCarry:
         """The state at the start of an episode: controller and read at zero, memory `phi_0`."""
@@ -147,6 +153,7 @@ class MNM(nn.Module):
           carry: the state.
           inputs: one input; see `Embedding`.
           valid: `[]`, whether the step counts; at a step that does not the memory stays as it is.
+          apply: what changes the memory by the write. The gradient of `unroll` knows the changed memory already.
 
         Returns:
           The next state, the output `[output_size]`, the trace and the write.
@@ -155,17 +162,18 @@ class MNM(nn.Module):
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
         write_keys, write_values, read_keys, rate = self.interface(hidden)
 
-        write = self.writer.write(self.writer_params, carry.memory, write_keys, write_values, rate)
+        arguments = (self.writer_params, carry.memory, write_keys, write_values, rate)
+        write = _cast(self.writer.write(*_cast(arguments, self.dtype)), hidden.dtype)
         if valid is not True:
             write = write._replace(post=jax.tree.map(lambda post: jnp.where(valid, post, 0), write.post))
         next_memory = apply(carry.memory, write)
 
-        read_values = memory.read(next_memory, read_keys)
+        read_values = self._read(next_memory, read_keys)
         if self.read_combination == "project":
-            combined = self.read_projection(read_values.reshape(-1))
+            combined = self.read_projection(read_values.reshape(-1)).astype(hidden.dtype)
         else:
             combined = read_values.mean(axis=0)
-        output = self.output(jnp.concatenate([hidden, combined]))
+        output = self.output(jnp.concatenate([hidden, combined])).astype(hidden.dtype)
 
         trace = Trace(
             write_keys,
@@ -173,8 +181,8 @@ class MNM(nn.Module):
             read_keys,
             read_values,
             rate,
-            error_before=_error(carry.memory, write_keys, write_values),
-            error_after=_error(next_memory, write_keys, write_values),
+            error_before=self._error(carry.memory, write_keys, write_values),
+            error_after=self._error(next_memory, write_keys, write_values),
         )
         return MNMCarry(controller, next_memory, combined), output, trace, write
 
@@ -191,7 +199,15 @@ class MNM(nn.Module):
         carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
         return carry, (output, trace)
 
+    def _read(self, weights: Memory, keys: jax.Array) -> jax.Array:
+        """What the keys give, in their own type."""
+        return memory.read(*_cast((weights, keys), self.dtype)).astype(keys.dtype)
 
-def _error(weights: Memory, keys: jax.Array, values: jax.Array) -> jax.Array:
-    """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
-    return jnp.mean(jnp.square(memory.read(weights, keys) - values))
+    def _error(self, weights: Memory, keys: jax.Array, values: jax.Array) -> jax.Array:
+        """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
+        return jnp.mean(jnp.square(self._read(weights, keys) - values))
+
+
+def _cast(tree: PyTree, dtype: Any) -> PyTree:
+    """Everything in another type; `None` for its own."""
+    return tree if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
