@@ -57,8 +57,9 @@ def unroll(
 
     Args:
       cell: a cell with the signature `cell(carry, inputs) -> (carry, (output, trace))` and a method `initial_carry()`.
-        One that changes its memory only by a `Write` also has `step(carry, inputs, valid) -> (carry, output, trace,
-        write)`, and a NamedTuple with a field `memory` for its carry.
+        One that changes its memory only by a `Write` also has `step(carry, inputs, valid, apply) -> (carry, output,
+        trace, write)`, which changes the memory by one `apply(memory, write)`, and a NamedTuple with a field `memory`
+        for its carry.
       variables: the cell's variables, as `cell.init` made them.
       inputs: `[T, input_size]`, or `[T]` symbols, or a pytree of such.
       carry: the state to go on from; `None` for the start of an episode.

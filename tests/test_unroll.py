@@ -164,11 +164,81 @@ class TestReversible:
         assert temporary_bytes(reversible=True) < bytes_of_every_memory / 2
 
 
+@functools.cache
+def gradient_of_a_batch(writer, anchor_every=None):
+    """The gradient of a batch's loss, which is not a batch of gradients."""
+    options = {"reversible": False} if anchor_every is None else {"anchor_every": anchor_every}
+
+    def loss(variables, inputs, carry, length):
+        run = jax.vmap(lambda *own: mnm.unroll(make(writer), variables, *own[:2], length=own[2], **options))(
+            inputs, carry, length
+        )
+        return LOSSES["everything"](run), run
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))
+
+
+class TestBatch:
+    """A batch is unrolled by steps of all its episodes at once."""
+
+    @for_both_writers
+    @pytest.mark.parametrize("anchor_every", [3, NUM_STEPS])  # Two chunks of two steps and one left over, or one.
+    def test_equals_plain_whatever_the_anchors(self, writer, anchor_every, float64):
+        arguments = draw_variables(make(writer), INPUTS[0, 0]), INPUTS, draw_carry(), LENGTHS
+        check_gradients(gradient_of_a_batch(writer, anchor_every)(*arguments), gradient_of_a_batch(writer)(*arguments))
+
+    def test_episode_alone_equals_the_batch(self, float64):
+        writer, anchor_every = WRITERS["gradient"], 3
+        variables, carry = draw_variables(make(writer), INPUTS[0, 0]), draw_carry()
+        (of_variables, of_inputs, of_carry), run = gradient_of_a_batch(writer)(variables, INPUTS, carry, LENGTHS)
+
+        @functools.partial(jax.vmap, in_axes=(None, 0, 0, 0))
+        def gradients(variables, inputs, carry, length):
+            def loss(*arguments):
+                run = mnm.unroll(make(writer), *arguments, length=length, anchor_every=anchor_every)
+                return LOSSES["everything"](run), run
+
+            return jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(variables, inputs, carry)
+
+        (singles, *others), results = jax.jit(gradients)(variables, INPUTS, carry, LENGTHS)
+        summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), singles)
+        wanted = (of_variables, of_inputs, of_carry, run)
+        chex.assert_trees_all_close((summed, *others, results), wanted, rtol=1e-10, atol=1e-12)
+
+    def test_seeds_have_variables_of_their_own(self, float64):
+        writer = WRITERS["local"]
+        arguments = INPUTS, draw_carry(), LENGTHS
+        variables = draw_variables(make(writer), INPUTS[0, 0])
+        seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables)
+        result, _ = jax.jit(jax.vmap(gradient_of_a_batch(writer, NUM_STEPS), (0, None, None, None)))(seeds, *arguments)
+        wanted, _ = gradient_of_a_batch(writer)(jax.tree.map(lambda leaf: leaf[1], seeds), *arguments)
+        chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[1], result), wanted, rtol=1e-10, atol=1e-12)
+
+    def test_keeps_one_gradient_of_the_parameters(self):
+        """Not one for each of many episodes, each as large as the parameters."""
+        cell = mnm.cells.MNM(2, 64, SPEC, WRITERS["local"], controller=nn.SimpleCell)
+        batch_size = 64
+        inputs = jax.ShapeDtypeStruct((batch_size, NUM_STEPS, 3), jnp.float32)
+        variables = jax.eval_shape(cell.init, jax.random.key(0), None, inputs.update(shape=(3,)))
+
+        def loss(variables, inputs):
+            return jnp.sum(jax.vmap(lambda episode: mnm.unroll(cell, variables, episode).outputs)(inputs))
+
+        compiled = jax.jit(jax.grad(loss)).lower(variables, inputs).compile()
+        bytes_of_parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(variables))
+        assert compiled.memory_analysis().temp_size_in_bytes < batch_size * bytes_of_parameters / 2
+
+    def test_anchor_every_must_be_positive(self):
+        variables = draw_variables(make(WRITERS["local"]), INPUTS[0, 0])
+        with pytest.raises(ValueError, match="anchor_every must be a whole number of at least 1, got 0"):
+            mnm.unroll(make(WRITERS["local"]), variables, INPUTS[0], anchor_every=0)
+
+
 class WithoutErrors(mnm.cells.MNM):
     """An MNM that reports no errors."""
 
-    def step(self, carry, inputs, valid=True):
-        carry, output, trace, write = super().step(carry, inputs, valid)
+    def step(self, carry, inputs, *arguments):
+        carry, output, trace, write = super().step(carry, inputs, *arguments)
         zero = jnp.zeros_like(trace.error_after)
         return carry, output, trace._replace(error_before=zero, error_after=zero), write
 
@@ -263,7 +333,7 @@ class CountingCell(nn.Module):
     def initial_carry(self):
         return CountingCarry(jnp.zeros((), jnp.int32), jax.random.key(7), self.initial_memory)
 
-    def step(self, carry, inputs, valid=True):
+    def step(self, carry, inputs, valid=True, apply=mnm.memory.apply):
         symbol, rng_input, value = inputs
         rng, rng_step = jax.random.split(carry.rng)
         noise = jax.random.normal(rng_step, value.shape) + jax.random.normal(rng_input, value.shape)
@@ -272,7 +342,7 @@ class CountingCell(nn.Module):
         scale = 0.1 * jnp.where(valid, 1 + carry.count, 0)
         post = (scale * jnp.tanh(actual[1]), scale * (value * noise - actual[2]))
         write = Write(actual[:2], post)
-        memory = mnm.memory.apply(carry.memory, write)
+        memory = apply(carry.memory, write)
         output = mnm.memory.read(memory, keys)[0]
         return CountingCarry(carry.count + 1, rng, memory), output, {"symbol": symbol}, write
 
