@@ -41,8 +41,10 @@ def with_batches(single: Function, batched: Function, shared: PyTree, own: PyTre
     def flat(function: Function) -> Callable[..., list[jax.Array]]:
         return lambda *leaves: jax.tree.leaves(function(*jax.tree.unflatten(structure, leaves)))
 
-    results = _call.bind(*leaves, function=flat(single), batched=flat(batched), num_shared=len(jax.tree.leaves(shared)))
-    return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(single, shared, own)), results)
+    result_structure = jax.tree.structure(jax.eval_shape(single, shared, own))
+    functions = {"function": flat(single), "batched": flat(batched)}
+    results = _call.bind(*leaves, **functions, num_shared=len(jax.tree.leaves(shared)))
+    return jax.tree.unflatten(result_structure, results)
 
 
 _call = Primitive("call_with_batches")
