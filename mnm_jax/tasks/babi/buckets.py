@@ -146,21 +146,21 @@ def sample(rng: jax.Array, bucket: Bucket) -> Example:
 def make_splits(splits: dict[str, Episodes]) -> dict[str, Split]:
     """Puts episodes into buckets of the same lengths for all splits.
 
-    They are as few as keep padding at `MAX_PADDING_SHARE` of the steps in every split, whether its episodes are read
-    once or drawn as in training; and at most `MAX_BUCKETS`, whatever padding that takes.
+    They are as few as keep padding at `MAX_PADDING_SHARE` of the steps, those of training and those of all splits
+    together, whether each episode counts alike or each task; and at most `MAX_BUCKETS`, whatever padding that takes.
 
     Args:
-      splits: the episodes of each split.
+      splits: the episodes of each split, among them `'train'`.
 
     Returns:
       The splits by the same names.
     """
-    measures = []
-    for episodes in splits.values():
-        measures += [(episodes.lengths, np.ones(len(episodes.lengths))), (episodes.lengths, _even(episodes.tasks))]
     lengths = np.concatenate([episodes.lengths for episodes in splits.values()])
-    tasks = np.concatenate([episodes.tasks for episodes in splits.values()])
-    for bounds in optimal_bounds(lengths, _even(tasks)):
+    even = _even(np.concatenate([episodes.tasks for episodes in splits.values()]))
+    train = splits["train"]
+    measures = [(lengths, even), (train.lengths, _even(train.tasks))]
+    measures += [(lengths, np.ones(len(lengths))) for lengths, _ in measures]
+    for bounds in optimal_bounds(lengths, even):
         if all(_padding_share(*measure, bounds) <= MAX_PADDING_SHARE for measure in measures):
             break
     return {name: _make_split(episodes, bounds) for name, episodes in splits.items()}
