@@ -1,8 +1,9 @@
 """Tasks: pure functions from a random key to an episode, with their losses and metrics."""
 
+from mnm_jax.tasks import babi
 from mnm_jax.tasks.dictionary import Dictionary
 
 # By the name of the experiment that trains on them.
 TASKS = {"dictionary": Dictionary}
 
-__all__ = ["TASKS", "Dictionary"]
+__all__ = ["TASKS", "Dictionary", "babi"]
