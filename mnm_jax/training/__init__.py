@@ -4,13 +4,25 @@ from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
 from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
 from mnm_jax.training.devices import PARALLEL, Placement, agree, check_divisible, place
 from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, Upkeep, run
-from mnm_jax.training.update import Best, Functions, Settings, Task, TrainState, held_out, make_functions, sample_batch
+from mnm_jax.training.update import (
+    Best,
+    BucketedTask,
+    Functions,
+    Settings,
+    Task,
+    TrainState,
+    held_out,
+    make_functions,
+    sample_batch,
+    unroll_example,
+)
 
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
     "PARALLEL",
     "Best",
+    "BucketedTask",
     "Checkpoints",
     "Configuration",
     "Functions",
@@ -32,4 +44,5 @@ __all__ = [
     "place",
     "run",
     "sample_batch",
+    "unroll_example",
 ]
