@@ -3,7 +3,7 @@
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
 from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
 from mnm_jax.training.devices import PARALLEL, Placement, agree, check_divisible, place
-from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, Upkeep, run
+from mnm_jax.training.loop import CHECKPOINTS, METRICS, TIMING, NonFiniteError, Report, Upkeep, run
 from mnm_jax.training.update import (
     Best,
     BucketedTask,
@@ -20,7 +20,9 @@ from mnm_jax.training.update import (
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "METRICS",
     "PARALLEL",
+    "TIMING",
     "Best",
     "BucketedTask",
     "Checkpoints",

@@ -208,7 +208,7 @@ def unroll_example(cell: nn.Module, variables: PyTree, example: Any) -> Unrolled
     """Runs an episode of a task as training does: without its padding, with room for just its shape.
 
     Args:
-      cell: any; one with a table has a method `with_room(num_steps)`, which gives the same cell with another size of it.
+      cell: any; one with a table has a method `with_room(num_steps)`, the same cell with another size of it.
       variables: the cell's variables.
       example: what `Task.sample` gave.
 
