@@ -12,6 +12,7 @@ The test files are evaluated when a training ends, once, with the parameters tha
 """
 
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -36,7 +37,7 @@ _LAYOUT = flags.DEFINE_enum("layout", None, babi.LAYOUTS, "An episode is a whole
 _ARCHIVE = flags.DEFINE_string("babi_archive", None, "Path of tasks_1-20_v1-2.tar.gz; else BABI_ARCHIVE names it.")
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "babi.py"
-_DATA_SUMMARY = "data.json"
+_DATA_SUMMARY, _EPISODE = "data.json", "episode.npz"
 # Steps of all episodes that are evaluated together.
 _BATCH_STEPS = 2**15
 
@@ -60,9 +61,8 @@ def prepare(config: ConfigDict) -> None:
     try:
         archive = stories.named_archive(None)
     except FileNotFoundError as error:
-        raise ValueError(
-            error if _ARCHIVE.value is None else f"--babi_archive={_ARCHIVE.value}: no such file"
-        ) from error
+        message = str(error) if _ARCHIVE.value is None else f"--babi_archive={_ARCHIVE.value}: there is no such file"
+        raise ValueError(message) from error
     if archive is not None:
         config.task.archive_sha256 = stories.sha256(archive)
 
@@ -72,7 +72,7 @@ def _parse_tasks(texts: list[str]) -> tuple[int, ...]:
         return tuple(babi.TASK_NAMES)
     numbers = {str(number): number for number in babi.TASK_NAMES}
     if not texts or not numbers.keys() >= set(texts):
-        raise ValueError(f"--tasks={','.join(texts)}: wants numbers of 1 to 20 with commas between them, or all")
+        raise ValueError(f"--tasks={','.join(texts)}: wants numbers of 1 to 20 with commas between, or all")
     return tuple(numbers[text] for text in texts)
 
 
@@ -91,14 +91,11 @@ def introduce(task: Babi, settings: training.Settings) -> None:
     num_symbols, num_answers = len(data.vocabulary.symbols), len(data.vocabulary.answers)
     print(f"  {num_symbols} symbols, {num_answers} answers")
     lengths = ", ".join(str(bucket.num_steps) for bucket in data.train.buckets)
-    print(
-        f"  episodes of {lengths} steps, {data.train.drawn_padding_share:.1%} of the steps that training reads padding"
-    )
+    print(f"  episodes of {lengths} steps; of what training reads, {data.train.drawn_padding_share:.1%} is padding")
     if task.archive_sha256 != babi.OFFICIAL_SHA256:
         print(f"  not the official archive: SHA-256 {task.archive_sha256}")
-    first = training.held_out(task, settings)[0]
     print("An episode:")
-    print(task.describe(jax.tree.map(lambda leaf: leaf[0], first)), flush=True)
+    print(task.describe(_first_held_out(task, settings)), flush=True)
 
 
 def _describe_tasks(task: Babi) -> str:
@@ -106,7 +103,10 @@ def _describe_tasks(task: Babi) -> str:
 
 
 def conclude(configuration: training.Configuration, report: training.Report, directory: pathlib.Path) -> None:
-    """Saves what the data was, and how many questions of the test files each seed gets wrong; prints the speed."""
+    """Saves what the data was, how many questions of the test files each seed gets wrong, and an episode.
+
+    Prints how fast training was.
+    """
     task, best = configuration.task, report.state.best
     speed = tokens_per_second(configuration, directory)
     if speed is not None:
@@ -123,8 +123,25 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
                 "tasks": [{"task": number, "errors": n, "questions": m} for number, (n, m) in counts.items()],
             }
         )
+    _save_episode(configuration, best.params, directory / _EPISODE)
     _write(directory / _DATA_SUMMARY, task.loaded.summary())
     _write(directory / TEST, {"update": report.update, "seeds": seeds})
+
+
+def _save_episode(configuration: training.Configuration, params: PyTree, path: pathlib.Path) -> None:
+    """Saves what the memory of the first seed did in one validation episode, for a cell that has one."""
+    cell, task = configuration.cell(), configuration.task
+    example = _first_held_out(task, configuration.training)
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    trace = jax.jit(lambda params: training.unroll_example(cell, {"params": params}, example).trace)(first)
+    if trace:
+        labels, arrays = task.symbols(example), jax.device_get(trace)._asdict()
+        np.savez(path, labels=labels, **{name: array[: len(labels)] for name, array in arrays.items()})
+
+
+def _first_held_out(task: Babi, settings: training.Settings) -> babi.Example:
+    """A validation episode of the shortest shape."""
+    return jax.tree.map(lambda leaf: leaf[0], training.held_out(task, settings)[0])
 
 
 def _write(path: pathlib.Path, contents: dict[str, Any]) -> None:
@@ -146,7 +163,7 @@ def tokens_per_second(configuration: training.Configuration, directory: pathlib.
         tokens[line["update"]] += configuration.training.batch_size * (line.get("train_num_tokens") or 0.0)
     speeds = [
         tokens[after["update"]] * (after["update"] - before["update"]) / (after["seconds"] - before["seconds"])
-        for before, after in zip(timing, timing[1:], strict=False)
+        for before, after in itertools.pairwise(timing)
         if after["seconds"] > before["seconds"]
     ]
     return float(np.median(speeds)) if speeds else None

@@ -3,8 +3,8 @@
     python -m experiments.plot WORKDIR [WORKDIR...]
 
 writes into each working directory `learning_curves.png` and, of the dictionary task, `takeoff.md`, `takeoff.csv`,
-`generalization.png` and, for each model with a written memory, `similarity_<model>.png`; of the bAbI tasks `errors.md`,
-`errors.csv` and `errors.png`.
+`generalization.png`; of the bAbI tasks `errors.md`, `errors.csv` and `errors.png`; and for each model with a written
+memory `similarity_<model>.png`.
 """
 
 import dataclasses
@@ -66,14 +66,15 @@ def _make_babi_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
     evaluated = {run.model: result for run in runs if (result := errors.load(run)) is not None}
     if skipped := [run for run in runs if run.model not in evaluated]:
         print(f"{workdir}/errors.*: without {_names(skipped)}, for there is no {errors.TEST}")
+    similarities = _plot_similarities(workdir, runs, show_writes=True)
     if not evaluated:
-        return [path]
+        return [path, *similarities]
     models = list(evaluated.values())
     paths = [workdir / name for name in ("errors.md", "errors.csv", "errors.png")]
     paths[0].write_text(errors.to_markdown(models))
     paths[1].write_text(errors.to_csv(models))
     errors.heat_map(models, title).savefig(paths[2])
-    return [path, *paths]
+    return [path, *paths, *similarities]
 
 
 _MAKERS = {"dictionary": _make_dictionary_figures, "babi": _make_babi_figures}
@@ -98,14 +99,14 @@ def _plot_generalization(
     return [path]
 
 
-def _plot_similarities(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+def _plot_similarities(workdir: Path, runs: Sequence[Run], *, show_writes: bool = False) -> list[Path]:
     labels = style.styles([run.model for run in runs])
     paths = []
     for run in runs:
         if run.episode is not None:
             title = f"{labels[run.model].label}: one held-out episode, seed {run.seeds[0]}"
             paths.append(workdir / f"similarity_{run.directory.name}.png")
-            similarity.figure(run.episode, title).savefig(paths[-1])
+            similarity.figure(run.episode, title, show_writes=show_writes).savefig(paths[-1])
     skipped = [run for run in runs if run.episode is None]
     if skipped:
         print(f"{workdir}/similarity_*.png: without {_names(skipped)}, for there is no episode.npz")

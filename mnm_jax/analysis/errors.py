@@ -185,9 +185,9 @@ def _mean_and_deviation(values: np.ndarray) -> str:
 def _footnotes(models: Sequence[Errors], published: Sequence[Published]) -> str:
     task = models[0].run.task
     lines = [
-        f"bAbI {task['data']}, layout {task['layout']}, the tasks of the table trained together. Wrong answers among all "
-        "questions of the test files, in percent: mean ± standard deviation over seeds (that of a sample, divided by "
-        "S - 1). Each seed's parameters are those of its best evaluation on validation stories, which are held out "
+        f"bAbI {task['data']}, layout {task['layout']}, all tasks of the table trained together. Wrong answers among "
+        "all questions of the test files, in percent: mean ± standard deviation over seeds (that of a sample, divided "
+        "by S - 1). Each seed's parameters are those of its best evaluation on validation stories, which are held out "
         "from the training files; the test files had no part in any choice. Best by validation: the seed with the best "
         "evaluation."
     ]
@@ -203,8 +203,8 @@ def _footnotes(models: Sequence[Errors], published: Sequence[Published]) -> str:
     ]
     if task["archive_sha256"] != OFFICIAL_SHA256:
         lines.append(
-            "The archive is NOT the official one, so these numbers do not compare with published ones: its SHA-256 is "
-            f"{task['archive_sha256']}, that of the official one {OFFICIAL_SHA256}."
+            "The archive is NOT the official one, so these numbers are not strictly comparable with published ones: "
+            f"its SHA-256 is {task['archive_sha256']}, that of the official one {OFFICIAL_SHA256}."
         )
     return "".join(f"{line}\n\n" for line in lines).rstrip("\n") + "\n"
 
