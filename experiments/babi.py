@@ -183,7 +183,7 @@ def count_errors(cell: nn.Module, params: PyTree, split: babi.Split) -> dict[int
     counts = {}
     for bucket in split.buckets:
         num_episodes = len(bucket.lengths)
-        size = min(num_episodes, max(1, _BATCH_STEPS // bucket.num_steps))
+        size = max(1, min(num_episodes, _BATCH_STEPS // bucket.num_steps))
         for start in range(0, num_episodes, size):
             # The last batch is filled up with episodes that are not counted, to be of the same shape.
             examples = babi.take(bucket, np.arange(start, start + size) % num_episodes)
