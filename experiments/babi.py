@@ -123,13 +123,13 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
                 "tasks": [{"task": number, "errors": n, "questions": m} for number, (n, m) in counts.items()],
             }
         )
-    _save_episode(configuration, best.params, directory / _EPISODE)
+    _save_episode(configuration, report.state.params, directory / _EPISODE)
     _write(directory / _DATA_SUMMARY, task.loaded.summary())
     _write(directory / TEST, {"update": report.update, "seeds": seeds})
 
 
 def _save_episode(configuration: training.Configuration, params: PyTree, path: pathlib.Path) -> None:
-    """Saves what the memory of the first seed did in one validation episode, for a cell that has one."""
+    """Saves what the memory of the first seed does in one validation episode, for a cell that has one."""
     cell, task = configuration.cell(), configuration.task
     example = _first_held_out(task, configuration.training)
     first = jax.tree.map(lambda leaf: leaf[0], params)

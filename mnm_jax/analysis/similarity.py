@@ -81,7 +81,7 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
     labels = [str(label) if str(label).strip() else "\N{OPEN BOX}" for label in episode["labels"]]
     num_heads = episode["write_keys"].shape[1]
     panel_inches = max(3.2, _CELL_INCHES * len(labels))
-    heights = [panel_inches, panel_inches] + [1.3, 1.8] * show_writes
+    heights = [panel_inches, panel_inches] + [0.3 * panel_inches, 0.45 * panel_inches] * show_writes
     drawing = Figure(figsize=(2 * panel_inches + 2.0, sum(heights) + 2.0), layout="constrained", dpi=150)
     drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
@@ -125,7 +125,7 @@ def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.nda
     error_axes.plot(steps, episode["error_after"], color="#0072B2", marker="s", markersize=3)
     error_axes.legend(["before the write", "after the write"], frameon=False, fontsize=0.9 * size, ncols=2)
     error_axes.set_ylim(bottom=0)
-    error_axes.set_ylabel("error at the write key\n(mean squared difference)", size=size)
+    error_axes.set_ylabel("error at the write key\n(mean squared)", size=size)
     for axes in (rate_axes, error_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", labelsize=0.8 * size)
