@@ -38,7 +38,7 @@ _ARCHIVE = flags.DEFINE_string("babi_archive", None, "Path of tasks_1-20_v1-2.ta
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "babi.py"
 _DATA_SUMMARY, _EPISODE = "data.json", "episode.npz"
-# Steps of all episodes that are evaluated together.
+# At most so many steps, of all episodes together, are evaluated at once.
 _BATCH_STEPS = 2**15
 
 PyTree = Any

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_command_line import ROOT, run_all
 
-from experiments.babi import count_errors
+from experiments.babi import count_errors, tokens_per_second
 from mnm_jax import training
 from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi.stories import sha256
@@ -96,6 +96,22 @@ def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
     monkeypatch.setattr("experiments.babi._BATCH_STEPS", 3 * split.buckets[0].num_steps)
     assert count_errors(loaded.cell, loaded.variables["params"], split) == whole
     assert sum(questions for _, questions in whole.values()) == split.num_questions
+
+
+def test_the_speed_is_that_of_the_median_interval(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(trained[0]))
+    configuration = training.Configuration.load(trained[0] / "run" / "mnm_p")  # Two episodes per update.
+    lines = [
+        {"update": update, "seed": seed} | ({"train_num_tokens": 10.0 + seed} if update else {})
+        for update in (0, 5, 10, 15)
+        for seed in (0, 1)
+    ]
+    timing = [{"update": update, "seconds": seconds} for update, seconds in ((0, 1), (5, 101), (10, 106), (15, 111))]
+    for name, contents in (("metrics.jsonl", lines), ("timing.jsonl", timing)):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in contents))
+    assert tokens_per_second(configuration, tmp_path) == 2 * (10 + 11)
+    (tmp_path / "timing.jsonl").write_text(json.dumps(timing[0]) + "\n")
+    assert tokens_per_second(configuration, tmp_path) is None
 
 
 def test_the_tables_hold_the_numbers_of_the_files(trained):
