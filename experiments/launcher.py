@@ -58,6 +58,7 @@ class Experiment:
         trained model. Called whenever a run ends, finished or not.
       products: the files that `conclude` writes for a finished run.
       report: makes figures and tables of the whole working directory, and prints where they are.
+      prepare: `prepare(config)` puts what flags of the experiment's own ask for into its configuration.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Experiment:
     conclude: Callable[[training.Configuration, training.Report, pathlib.Path], None]
     products: tuple[str, ...]
     report: Callable[[pathlib.Path], None]
+    prepare: Callable[[ConfigDict], None] = lambda config: None
 
 
 def run(experiment: Experiment) -> None:
@@ -79,7 +81,7 @@ def run(experiment: Experiment) -> None:
 
 
 def _main(experiment: Experiment) -> None:
-    workdir, configurations, upkeep = _parse(experiment.name)
+    workdir, configurations, upkeep = _parse(experiment)
     changes = _check_workdir(workdir, configurations)
     _start_processes()
     try:
@@ -158,7 +160,7 @@ def _train(
         _fail(f"{name}: {error}")
 
 
-def _parse(name: str) -> tuple[pathlib.Path, list[training.Configuration], training.Upkeep]:
+def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configuration], training.Upkeep]:
     """What the flags ask for: the working directory, a configuration for each model, and the rest.
 
     Raises:
@@ -182,7 +184,8 @@ def _parse(name: str) -> tuple[pathlib.Path, list[training.Configuration], train
             _ON_NONFINITE.value,
             _TENSORBOARD.value,
         )
-        configurations = [configure(name, model, _CONFIG.value) for model in dict.fromkeys(_MODELS.value)]
+        experiment.prepare(_CONFIG.value)
+        configurations = [configure(experiment.name, model, _CONFIG.value) for model in dict.fromkeys(_MODELS.value)]
     except ValueError as error:
         raise command_line.UsageError(error) from error
     return pathlib.Path(_WORKDIR.value), configurations, upkeep

@@ -2,8 +2,9 @@
 
     python -m experiments.plot WORKDIR [WORKDIR...]
 
-writes into each working directory `learning_curves.png`, `takeoff.md`, `takeoff.csv`, `generalization.png` and, for
-each model with a written memory, `similarity_<model>.png`.
+writes into each working directory `learning_curves.png` and, of the dictionary task, `takeoff.md`, `takeoff.csv`,
+`generalization.png`; of the bAbI tasks `errors.md`, `errors.csv` and `errors.png`; and for each model with a written
+memory `similarity_<model>.png`.
 """
 
 import dataclasses
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments import command_line
-from mnm_jax.analysis import curves, similarity, style, takeoff
+from mnm_jax.analysis import curves, errors, similarity, style, takeoff
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
+from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
 
 _USAGE = "usage: python -m experiments.plot WORKDIR [WORKDIR...]"
@@ -37,6 +39,11 @@ def make_figures(workdir: str | Path) -> list[Path]:
     for run in runs:
         if run.task != task:
             raise LoadError(f"{workdir}: {runs[0].model} and {run.model} have different tasks: {task} and {run.task}")
+    return _MAKERS[runs[0].experiment](workdir, runs)
+
+
+def _make_dictionary_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    task = runs[0].task
     title = _describe(task)
     metrics = ("word_accuracy", "character_accuracy") if task["word_length"] > 1 else ("word_accuracy",)
     dictionary = Dictionary(**task)
@@ -46,6 +53,31 @@ def make_figures(workdir: str | Path) -> list[Path]:
     paths[1].write_text(takeoff.to_markdown(rows))
     paths[2].write_text(takeoff.to_csv(rows))
     return paths + _plot_generalization(workdir, runs, title, dictionary, metrics) + _plot_similarities(workdir, runs)
+
+
+def _make_babi_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    task = runs[0].task
+    tasks = f"tasks {', '.join(map(str, task['tasks']))}" if len(task["tasks"]) < len(TASK_NAMES) else "all tasks"
+    title = f"bAbI {task['data']}, {tasks}, layout {task['layout']}"
+    path = workdir / "learning_curves.png"
+    curves.learning_curves(runs, f"Learning curves, on validation stories\n{title}", {}, ("answer_accuracy",)).savefig(
+        path
+    )
+    evaluated = {run.model: result for run in runs if (result := errors.load(run)) is not None}
+    if skipped := [run for run in runs if run.model not in evaluated]:
+        print(f"{workdir}/errors.*: without {_names(skipped)}, for there is no {errors.TEST}")
+    similarities = _plot_similarities(workdir, runs, show_writes=True)
+    if not evaluated:
+        return [path, *similarities]
+    models = list(evaluated.values())
+    paths = [workdir / name for name in ("errors.md", "errors.csv", "errors.png")]
+    paths[0].write_text(errors.to_markdown(models))
+    paths[1].write_text(errors.to_csv(models))
+    errors.heat_map(models, title).savefig(paths[2])
+    return [path, *paths, *similarities]
+
+
+_MAKERS = {"dictionary": _make_dictionary_figures, "babi": _make_babi_figures}
 
 
 def _plot_generalization(
@@ -67,14 +99,14 @@ def _plot_generalization(
     return [path]
 
 
-def _plot_similarities(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+def _plot_similarities(workdir: Path, runs: Sequence[Run], *, show_writes: bool = False) -> list[Path]:
     labels = style.styles([run.model for run in runs])
     paths = []
     for run in runs:
         if run.episode is not None:
             title = f"{labels[run.model].label}: one held-out episode, seed {run.seeds[0]}"
             paths.append(workdir / f"similarity_{run.directory.name}.png")
-            similarity.figure(run.episode, title).savefig(paths[-1])
+            similarity.figure(run.episode, title, show_writes=show_writes).savefig(paths[-1])
     skipped = [run for run in runs if run.episode is None]
     if skipped:
         print(f"{workdir}/similarity_*.png: without {_names(skipped)}, for there is no episode.npz")
@@ -93,14 +125,17 @@ def _describe(task: Mapping[str, Any]) -> str:
 
 
 def report(workdir: str | Path) -> None:
-    """Makes the figures and tables of a working directory, and prints where they are and the take-off table.
+    """Makes the figures and tables of a working directory, and prints where they are, and the tables for people.
 
     Raises:
       LoadError: see `make_figures`.
     """
-    for path in make_figures(workdir):
+    paths = make_figures(workdir)
+    for path in paths:
         print(path)
-    print(f"\n{(Path(workdir) / 'takeoff.md').read_text()}", end="")
+    for path in paths:
+        if path.suffix == ".md":
+            print(f"\n{path.read_text()}", end="")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,5 +1,5 @@
 """From the files of a training run to figures and tables. Needs matplotlib and SciPy, which training does not."""
 
-from mnm_jax.analysis import comparison, curves, runs, similarity, tables, takeoff
+from mnm_jax.analysis import comparison, curves, errors, runs, similarity, tables, takeoff
 
-__all__ = ["comparison", "curves", "runs", "similarity", "tables", "takeoff"]
+__all__ = ["comparison", "curves", "errors", "runs", "similarity", "tables", "takeoff"]

@@ -26,6 +26,7 @@ _NOTES = {"attention": "every step costs its whole table"}
 _QUANTITIES = {
     "word_accuracy": "word accuracy\n(fraction of words)",
     "character_accuracy": "character accuracy\n(fraction of characters)",
+    "answer_accuracy": "answer accuracy\n(fraction of questions)",
 }
 
 
@@ -76,7 +77,7 @@ def learning_curves(
       runs: the models.
       title: the title, but for the number of seeds and the meaning of the band, which are added.
       levels: reference levels by name, for each its value of every metric.
-      metrics: the accuracies to show, one panel each: `word_accuracy`, `character_accuracy`.
+      metrics: the accuracies to show, one panel each: `word_accuracy`, `character_accuracy`, `answer_accuracy`.
 
     Returns:
       The figure. Its last panel, the error before and after the write, is there if any run has such an error.

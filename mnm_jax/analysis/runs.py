@@ -6,7 +6,8 @@ A working directory holds one directory for each model, with
 - `metrics.jsonl`: a line for each evaluation and seed;
 - `timing.jsonl`: the wall-clock seconds of training up to an update;
 - `generalization.jsonl`: a line for each number of pairs and seed, written at the end of training;
-- `episode.npz`: what a written memory did in one held-out episode of the first seed.
+- `episode.npz`: what a written memory did in one held-out episode of the first seed;
+- `test.json`: wrong answers on the test files, of the bAbI tasks; see `errors`.
 
 All but the first two may be absent, and a training that was killed may have left a line cut off.
 

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 FIELDS = ("labels", "read_keys", "write_keys", "read_values", "write_values")
+WRITE_FIELDS = ("rate", "error_before", "error_after")
 
 # Title, the rows' field, the columns' field, whether a step is compared with itself.
 _PANELS = (
@@ -56,13 +58,14 @@ def _normalize(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(norms > 0, norms, 1)
 
 
-def figure(episode: Mapping[str, np.ndarray], title: str) -> Figure:
+def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool = False) -> Figure:
     """Draws the similarities of one episode, in four panels.
 
     Args:
       episode: `labels`, `[T]`, what was read at each step; `write_keys`, `read_keys`, `write_values` and `read_values`,
-        each `[T, H, K]`.
+        each `[T, H, K]`. To show the writes, also `rate`, `[T, ...]`, and `error_before` and `error_after`, each `[T]`.
       title: the first line of the title.
+      show_writes: whether to draw under the panels how strongly each step wrote, and how well.
 
     Returns:
       The figure, as large as its labels need.
@@ -70,20 +73,23 @@ def figure(episode: Mapping[str, np.ndarray], title: str) -> Figure:
     Raises:
       ValueError: if the episode lacks one of the arrays.
     """
-    missing = [name for name in FIELDS if name not in episode]
+    fields = FIELDS + WRITE_FIELDS * show_writes
+    missing = [name for name in fields if name not in episode]
     if missing:
-        raise ValueError(f"argument 'episode': wants the arrays {', '.join(FIELDS)}; {', '.join(missing)} missing")
+        raise ValueError(f"argument 'episode': wants the arrays {', '.join(fields)}; {', '.join(missing)} missing")
     # A space would be an invisible label.
     labels = [str(label) if str(label).strip() else "\N{OPEN BOX}" for label in episode["labels"]]
     num_heads = episode["write_keys"].shape[1]
     panel_inches = max(3.2, _CELL_INCHES * len(labels))
-    drawing = Figure(figsize=(2 * panel_inches + 2.0, 2 * panel_inches + 2.0), layout="constrained", dpi=150)
+    heights = [panel_inches, panel_inches] + [0.3 * panel_inches, 0.45 * panel_inches] * show_writes
+    drawing = Figure(figsize=(2 * panel_inches + 2.0, sum(heights) + 2.0), layout="constrained", dpi=150)
     drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
     large = max(11.0, 1.2 * panel_inches + 6)  # In points: the title and the names of the panels grow with the figure.
     drawing.suptitle(f"{title}\nCosine similarity of a step (row) with the steps before it (column){heads}", size=large)
-    panels = drawing.subplots(2, 2)
-    for axes, (name, rows, columns, include_same_step) in zip(panels.flat, _PANELS, strict=True):
+    grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
+    panels = [drawing.add_subplot(grid[row, column]) for row in (0, 1) for column in (0, 1)]
+    for axes, (name, rows, columns, include_same_step) in zip(panels, _PANELS, strict=True):
         values = cosine_similarity(episode[rows], episode[columns], include_same_step=include_same_step)
         image = axes.imshow(values, cmap=matplotlib.colormaps["RdBu_r"], vmin=-1, vmax=1, interpolation="nearest")
         axes.set_facecolor("0.88")  # What is masked: no step to compare with.
@@ -98,7 +104,31 @@ def figure(episode: Mapping[str, np.ndarray], title: str) -> Figure:
     bar = drawing.colorbar(image, ax=panels, shrink=0.5, aspect=30)
     bar.set_label("cosine similarity", size=0.9 * large)
     bar.ax.tick_params(labelsize=0.75 * large)
+    if show_writes:
+        rate_axes = drawing.add_subplot(grid[2, :])
+        error_axes = drawing.add_subplot(grid[3, :], sharex=rate_axes)
+        _draw_writes(rate_axes, error_axes, episode, 0.75 * large)
+        error_axes.set_xticks(range(len(labels)), labels, size=_LABEL_POINTS, rotation="vertical", parse_math=False)
+        error_axes.set_xlabel("step (symbol read)", size=0.75 * large)
     return drawing
+
+
+def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.ndarray], size: float) -> None:
+    """Draws the update rate of each step, and the memory's error at its write key; `size` is that of the text."""
+    steps = np.arange(len(episode["rate"]))
+    rate = np.asarray(episode["rate"]).reshape(len(steps), -1).mean(axis=1)  # Over heads or layers.
+    rate_axes.bar(steps, rate, color="0.45", width=0.7)
+    rate_axes.set_ylabel("update rate", size=size)
+    rate_axes.tick_params(axis="x", labelbottom=False, length=0)
+    rate_axes.set_xlim(-0.7, len(steps) - 0.3)
+    error_axes.plot(steps, episode["error_before"], color="#D55E00", linestyle="--", marker="o", markersize=3)
+    error_axes.plot(steps, episode["error_after"], color="#0072B2", marker="s", markersize=3)
+    error_axes.legend(["before the write", "after the write"], frameon=False, fontsize=0.9 * size, ncols=2)
+    error_axes.set_ylim(bottom=0)
+    error_axes.set_ylabel("error at the write key\n(mean squared)", size=size)
+    for axes in (rate_axes, error_axes):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="y", labelsize=0.8 * size)
 
 
 def _quantity(field: str) -> str:

@@ -140,6 +140,11 @@ class Attention(nn.Module):
                 f"{num_steps} to come, got {self.max_steps}"
             )
 
+    @nn.nowrap
+    def with_room(self, num_steps: int) -> "Attention":
+        """The same cell with a table for `num_steps` steps. The parameters do not depend on it."""
+        return self.clone(max_steps=num_steps)
+
     def initial_carry(self) -> AttentionCarry:
         """The state at the start of an episode: all at zero, nothing written."""
         width = self.key_size + self.value_size

@@ -1,9 +1,10 @@
 """Tasks: pure functions from a random key to an episode, with their losses and metrics."""
 
 from mnm_jax.tasks import babi
+from mnm_jax.tasks.babi import Babi
 from mnm_jax.tasks.dictionary import Dictionary
 
 # By the name of the experiment that trains on them.
-TASKS = {"dictionary": Dictionary}
+TASKS = {"babi": Babi, "dictionary": Dictionary}
 
-__all__ = ["TASKS", "Dictionary", "babi"]
+__all__ = ["TASKS", "Babi", "Dictionary", "babi"]

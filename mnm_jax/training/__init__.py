@@ -3,14 +3,28 @@
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
 from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
 from mnm_jax.training.devices import PARALLEL, Placement, agree, check_divisible, place
-from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, Upkeep, run
-from mnm_jax.training.update import Best, Functions, Settings, Task, TrainState, held_out, make_functions, sample_batch
+from mnm_jax.training.loop import CHECKPOINTS, METRICS, TIMING, NonFiniteError, Report, Upkeep, run
+from mnm_jax.training.update import (
+    Best,
+    BucketedTask,
+    Functions,
+    Settings,
+    Task,
+    TrainState,
+    held_out,
+    make_functions,
+    sample_batch,
+    unroll_example,
+)
 
 __all__ = [
     "CHECKPOINTS",
     "CONFIG",
+    "METRICS",
     "PARALLEL",
+    "TIMING",
     "Best",
+    "BucketedTask",
     "Checkpoints",
     "Configuration",
     "Functions",
@@ -32,4 +46,5 @@ __all__ = [
     "place",
     "run",
     "sample_batch",
+    "unroll_example",
 ]

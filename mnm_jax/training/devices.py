@@ -33,20 +33,23 @@ class Placement(NamedTuple):
 
     Attributes:
       init: `init(seeds) -> state`, on the devices, as all that follow but `spread` and `collect` take and give it.
-      train_chunk: `train_chunk(state, n) -> (state, metrics, bad_updates)`; consumes its state.
-      evaluate: `evaluate(state, examples) -> metrics`.
+      train_chunk: `train_chunk(state, n, bucket) -> (state, metrics, bad_updates)`; consumes its state. The bucket is
+        what `replicate` made of it; it is left out for a task without buckets.
+      evaluate: `evaluate(state, batches) -> metrics`.
       mark: `mark(state, metrics) -> state`; consumes its state.
       shapes: `shapes(num_seeds)`, what `collect` makes of a state, as `jax.ShapeDtypeStruct`s.
       spread: from arrays `[S, ...]` to the devices.
+      replicate: from arrays to a copy of them on every device, for `train_chunk`.
       collect: from the devices to arrays `[S, ...]` on the host, the same in every process.
     """
 
     init: Callable[[Sequence[int]], Any]
-    train_chunk: Callable[[Any, int], tuple[Any, Any, Any]]
-    evaluate: Callable[[Any, PyTree], Any]
+    train_chunk: Callable[..., tuple[Any, Any, Any]]
+    evaluate: Callable[[Any, Sequence[PyTree]], Any]
     mark: Callable[[Any, Any], Any]
     shapes: Callable[[int], TrainState]
     spread: Callable[[PyTree], Any]
+    replicate: Callable[[PyTree], Any]
     collect: Callable[[Any], PyTree]
 
 
@@ -94,8 +97,8 @@ def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = 
 def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) -> Placement:
     functions = make_functions(task, cell, settings, _AXIS if parallel == "data" else None)
     init = jax.jit(jax.vmap(lambda key_data: functions.init(jax.random.wrap_key_data(key_data))))
-    train_chunk = jax.vmap(functions.train_chunk, in_axes=(0, None))
-    evaluate = jax.vmap(lambda state, examples: functions.evaluate(state.params, examples), in_axes=(0, None))
+    train_chunk = jax.vmap(functions.train_chunk, in_axes=(0, None, None))
+    evaluate = jax.vmap(lambda state, batches: functions.evaluate(state.params, batches), in_axes=(0, None))
     mark = jax.vmap(functions.mark)
 
     def shapes(num_seeds: int) -> TrainState:
@@ -103,13 +106,16 @@ def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) 
 
     if parallel == "data":
         parallelize = functools.partial(jax.pmap, axis_name=_AXIS)
+        mapped_chunk = parallelize(train_chunk, in_axes=(0, None, 0), donate_argnums=0)
+        copy = jax.pmap(lambda x: x)
         return Placement(
             init=lambda seeds: _replicate(init(_key_data(seeds))),
-            train_chunk=parallelize(train_chunk, in_axes=(0, None), donate_argnums=0),
+            train_chunk=lambda state, n, bucket=None: mapped_chunk(state, n, bucket),
             evaluate=parallelize(evaluate, in_axes=(0, None)),
             mark=parallelize(mark, donate_argnums=0),
             shapes=shapes,
             spread=_replicate,
+            replicate=lambda tree: jax.tree.map(copy, _replicate(tree)),
             collect=lambda tree: jax.tree.map(lambda x: np.asarray(x[0]), tree),
         )
     train_chunk, evaluate, mark = (
@@ -120,17 +126,24 @@ def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) 
     # The same program on each device, and not one program for all of them, which `pmap` would compile otherwise, to
     # slightly other numbers: with this, a seed's numbers do not depend on how many devices there are.
     spread = _share_out if parallel == "seeds" else lambda tree: (jax.device_put(tree),)
+    devices = jax.local_devices() if parallel == "seeds" else (None,)
+    no_buckets = (None,) * len(devices)
 
-    def chunk(states: Shares, n: int) -> tuple[Shares, Shares, Shares]:
-        return tuple(zip(*_on_each(lambda state: train_chunk(state, n), states), strict=True))
+    def replicate(tree: PyTree) -> Shares:
+        return tuple(jax.device_put(tree, device) for device in devices)
+
+    def chunk(states: Shares, n: int, buckets: Shares = no_buckets) -> tuple[Shares, Shares, Shares]:
+        results = _on_each(lambda state, bucket: train_chunk(state, n, bucket), states, buckets)
+        return tuple(zip(*results, strict=True))
 
     return Placement(
         init=lambda seeds: _on_each(init, spread(_key_data(seeds))),
         train_chunk=chunk,
-        evaluate=lambda states, examples: _on_each(lambda state: evaluate(state, examples), states),
+        evaluate=lambda states, batches: _on_each(lambda state: evaluate(state, batches), states),
         mark=lambda states, metrics: _on_each(mark, states, metrics),
         shapes=shapes,
         spread=spread,
+        replicate=replicate,
         collect=_gather if parallel == "seeds" else _concatenate,
     )
 

@@ -9,6 +9,8 @@ A run writes into its own directory:
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import math
 import os
@@ -128,8 +130,10 @@ def run(
     deadline = start + max_seconds
     upkeep = Upkeep() if upkeep is None else upkeep
     check_divisible(upkeep.parallel, settings, len(seeds))
-    init, train_chunk, evaluate, mark, shapes, spread, collect = place(task, cell, settings, upkeep.parallel)
-    examples = jax.device_get(held_out(task, settings))
+    placement = place(task, cell, settings, upkeep.parallel)
+    init, train_chunk, evaluate, mark, shapes, spread, replicate, collect = placement
+    batches = jax.device_get(held_out(task, settings))
+    buckets = [replicate(bucket) for bucket in getattr(task, "buckets", (None,))]
     checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, upkeep.keep)
 
     about = _describe(task, settings, seeds)
@@ -141,12 +145,12 @@ def run(
         state = spread(saved)
         log = _Log(directory, seeds, upkeep.tensorboard, update)
         if update >= settings.num_updates:
-            metrics = collect(evaluate(state, examples))
+            metrics = collect(evaluate(state, batches))
     else:
         update = 0
         state = init(seeds)
         log = _Log(directory, seeds, upkeep.tensorboard)
-        evaluated = evaluate(state, examples)
+        evaluated = evaluate(state, batches)
         state, metrics = mark(state, evaluated), collect(evaluated)
         log.write(update, {}, metrics, time.monotonic() - start)
     if agree((update, -update)) != [update, -update]:
@@ -164,8 +168,13 @@ def run(
             # Evaluations and checkpoints stand at the multiples of their intervals, wherever a run was interrupted.
             intervals = (settings.evaluate_every, upkeep.save_updates or settings.num_updates)
             length = min(n, settings.num_updates - update, *(interval - update % interval for interval in intervals))
-            state, measured, bad_updates = train_chunk(state, length)
-            measured, bad_updates = collect(measured), collect(bad_updates)
+            bad = []
+            # Each call computes on one shape, and tells the means since the last evaluation and its own bad updates.
+            for bucket, count in _draw_buckets(task, update, length):
+                state, measured, bad_updates = train_chunk(state, count, buckets[bucket])
+                bad.append(bad_updates)
+            measured = collect(measured)
+            bad_updates = functools.reduce(lambda first, later: np.where(first < 0, later, first), map(collect, bad))
             if upkeep.on_nonfinite == "stop" and (bad_updates >= 0).any():
                 raise NonFiniteError(_describe_nonfinite(seeds, bad_updates, checkpoints))
             update += length
@@ -177,7 +186,7 @@ def run(
                 n *= 2
 
             if update % settings.evaluate_every == 0 or update == settings.num_updates:
-                evaluated = evaluate(state, examples)
+                evaluated = evaluate(state, batches)
                 state, metrics = mark(state, evaluated), collect(evaluated)
                 log.write(update, measured, metrics, time.monotonic() - start)
                 progress.set_postfix({task.headline: f"{np.mean(metrics[task.headline]):.3f}"})
@@ -195,6 +204,14 @@ def run(
                 break
     log.close()
     return Report(collect(state), update, metrics, update >= settings.num_updates, bool(is_interrupted), saving_seconds)
+
+
+def _draw_buckets(task: Task, update: int, length: int) -> list[tuple[int, int]]:
+    """The buckets of some updates, and how many updates in a row each is used for."""
+    if not hasattr(task, "buckets"):
+        return [(0, length)]
+    drawn = task.draw_buckets(range(update, update + length)).tolist()
+    return [(bucket, len(list(group))) for bucket, group in itertools.groupby(drawn)]
 
 
 def _describe(task: Task, settings: Settings, seeds: Sequence[int]) -> dict[str, Any]:

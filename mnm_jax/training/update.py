@@ -5,17 +5,19 @@ Axes: `B` episodes.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mnm_jax import _checks, objectives
-from mnm_jax.unroll import unroll
+from mnm_jax.unroll import Unrolled, unroll
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
@@ -23,6 +25,8 @@ Metrics = dict[str, jax.Array]
 
 class Task(Protocol):
     """What a task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode.
+
+    Its episodes are drawn by `sample`. A task whose episodes come from data of several shapes is a `BucketedTask`.
 
     Attributes:
       headline: the name of the metric that says how good a model is; the larger, the better.
@@ -46,7 +50,11 @@ class Task(Protocol):
         ...
 
     def sample(self, rng: jax.Array) -> Any:
-        """Draws an episode, a pytree of fixed shapes with a field `inputs: [T, ...]`."""
+        """Draws an episode, a NamedTuple of fixed shapes with a field `inputs: [T, ...]`.
+
+        If it has a field `length: []`, the steps from there on are padding: the model does not read them, its outputs
+        there are zero, and the meta-objective is a mean over the others.
+        """
         ...
 
     def loss(self, outputs: jax.Array, example: Any) -> jax.Array:
@@ -55,6 +63,34 @@ class Task(Protocol):
 
     def metrics(self, outputs: jax.Array, example: Any) -> Metrics:
         """Whatever is worth knowing of an episode, by name, each `[]`."""
+        ...
+
+
+class BucketedTask(Task, Protocol):
+    """What a task must offer besides, if its episodes come from data: buckets, each with episodes of one shape.
+
+    The episodes of an update are all from one bucket. Training compiles a program for each.
+    """
+
+    @property
+    def buckets(self) -> tuple[PyTree, ...]:
+        """The data, pytrees of arrays. They are handed to compiled functions as arguments."""
+        ...
+
+    def draw_buckets(self, updates: Sequence[int]) -> np.ndarray:
+        """Draws a bucket for each update, on the host: `[len(updates)]`, indices of `buckets`.
+
+        What is drawn for an update depends on its number alone, so that it makes no difference where a training was
+        cut. All seeds share the draws, for they share the shape.
+        """
+        ...
+
+    def sample(self, rng: jax.Array, bucket: PyTree) -> Any:
+        """Draws an episode of a bucket; otherwise as `Task.sample`."""
+        ...
+
+    def held_out(self, seed: int, num_episodes: int) -> Sequence[PyTree]:
+        """Draws held-out episodes, on the host: a batch for each shape, at least `num_episodes` in all."""
         ...
 
 
@@ -139,17 +175,19 @@ class Functions(NamedTuple):
 
     Attributes:
       init: `init(rng) -> state`.
-      train_chunk: `train_chunk(state, n) -> (state, metrics, bad_update)`: `n` updates (may be traced); the means of
-        what was measured since the last evaluation; and the first of these `n` updates whose loss or gradient was not
-        finite, -1 if there was none. Where a training is cut into chunks makes no difference to it.
-      evaluate: `evaluate(params, examples) -> metrics`, the means over episodes that `sample_batch` drew.
+      train_chunk: `train_chunk(state, n, bucket) -> (state, metrics, bad_update)`: `n` updates (may be traced) on
+        episodes of a bucket, which is `None` for a task without buckets; the means of what was measured since the last
+        evaluation; and the first of these `n` updates whose loss or gradient was not finite, -1 if there was none.
+        Where a training is cut into chunks makes no difference to it.
+      evaluate: `evaluate(params, batches) -> metrics`, the means over all episodes of some batches, which may differ in
+        shape and in size.
       mark: `mark(state, metrics) -> state`, after an evaluation: keeps the parameters if it is the best so far, and
         begins to measure anew.
     """
 
     init: Callable[[jax.Array], TrainState]
-    train_chunk: Callable[[TrainState, jax.Array], tuple[TrainState, Metrics, jax.Array]]
-    evaluate: Callable[[PyTree, PyTree], Metrics]
+    train_chunk: Callable[[TrainState, jax.Array, PyTree], tuple[TrainState, Metrics, jax.Array]]
+    evaluate: Callable[[PyTree, Sequence[PyTree]], Metrics]
     mark: Callable[[TrainState, Metrics], TrainState]
 
 
@@ -159,9 +197,28 @@ def sample_batch(task: Task, rng: jax.Array, num_episodes: int) -> PyTree:
     return jax.vmap(task.sample)(jax.random.split(rng, num_episodes))
 
 
-def held_out(task: Task, settings: Settings) -> PyTree:
-    """The held-out episodes: the same for every model and seed."""
-    return sample_batch(task, jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)
+def held_out(task: Task, settings: Settings) -> list[PyTree]:
+    """The held-out episodes, a batch for each shape: the same for every model and seed."""
+    if hasattr(task, "buckets"):
+        return list(task.held_out(settings.evaluation_seed, settings.evaluation_episodes))
+    return [sample_batch(task, jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)]
+
+
+def unroll_example(cell: nn.Module, variables: PyTree, example: Any) -> Unrolled:
+    """Runs an episode of a task as training does: without its padding, with room for just its shape.
+
+    Args:
+      cell: any; one with a table has a method `with_room(num_steps)`, the same cell with another size of it.
+      variables: the cell's variables.
+      example: what `Task.sample` gave.
+
+    Returns:
+      What `unroll` gives.
+    """
+    # A table costs its full size at each step.
+    if hasattr(cell, "with_room"):
+        cell = cell.with_room(jax.tree.leaves(example.inputs)[0].shape[0])
+    return unroll(cell, variables, example.inputs, length=getattr(example, "length", None))
 
 
 def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: str | None = None) -> Functions:
@@ -182,13 +239,17 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         learning_rate = optax.cosine_decay_schedule(learning_rate, settings.num_updates)
     optimizer = optax.chain(optax.clip_by_global_norm(settings.clip_norm), optax.adam(learning_rate))
 
+    def sample(rng: jax.Array, bucket: PyTree) -> Any:
+        return task.sample(rng) if bucket is None else task.sample(rng, bucket)
+
     def run_episode(params: PyTree, example: Any) -> tuple[jax.Array, Metrics]:
-        outputs, trace = unroll(cell, {"params": params}, example.inputs)[1:]
+        outputs, trace = unroll_example(cell, {"params": params}, example)[1:]
         loss = task.loss(outputs, example)
         metrics = {"loss": loss, **task.metrics(outputs, example)}
         if trace:
-            metrics["error_before"] = objectives.meta_objective(trace.error_before)
-            metrics["error_after"] = objectives.meta_objective(trace.error_after)
+            length = getattr(example, "length", None)
+            metrics["error_before"] = objectives.meta_objective(trace.error_before, length)
+            metrics["error_after"] = objectives.meta_objective(trace.error_after, length)
             loss = loss + settings.meta_weight * metrics["error_after"]
         return loss, metrics
 
@@ -196,20 +257,23 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         losses, metrics = jax.vmap(run_episode, in_axes=(None, 0))(params, examples)
         return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
 
-    def gradient(params: PyTree, rng: jax.Array) -> tuple[PyTree, jax.Array, Metrics]:
+    def gradient(params: PyTree, rng: jax.Array, bucket: PyTree) -> tuple[PyTree, jax.Array, Metrics]:
         rngs = jax.random.split(rng, settings.batch_size)
         if axis_name is not None:
             share = settings.batch_size // jax.lax.axis_size(axis_name)
             rngs = jax.lax.dynamic_slice_in_dim(rngs, share * jax.lax.axis_index(axis_name), share)
-        (loss, metrics), grads = jax.value_and_grad(run_batch, has_aux=True)(params, jax.vmap(task.sample)(rngs))
+        examples = jax.vmap(sample, in_axes=(0, None))(rngs, bucket)
+        (loss, metrics), grads = jax.value_and_grad(run_batch, has_aux=True)(params, examples)
         return (grads, loss, metrics) if axis_name is None else jax.lax.pmean((grads, loss, metrics), axis_name)
 
     def init(rng: jax.Array) -> TrainState:
         rng_params, rng_data = jax.random.split(rng)
-        inputs = jax.eval_shape(task.sample, rng_data).inputs
+        # Any bucket would do that has episodes.
+        bucket = task.buckets[task.draw_buckets([0])[0]] if hasattr(task, "buckets") else None
+        inputs = jax.eval_shape(sample, rng_data, bucket).inputs
         first_inputs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), inputs)
         params = cell.init(rng_params, None, first_inputs)["params"]
-        examples = jax.eval_shape(jax.vmap(task.sample), jax.random.split(rng_data, 1))
+        examples = jax.eval_shape(jax.vmap(sample, in_axes=(0, None)), jax.random.split(rng_data, 1), bucket)
         measured = {**jax.eval_shape(run_batch, params, examples)[1], "gradient_norm": jnp.zeros(())}
         start = jnp.zeros((), jnp.int32)
         return TrainState(
@@ -222,9 +286,9 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
             best=Best(jnp.array(-jnp.inf, float), start, params),
         )
 
-    def update(state: TrainState) -> tuple[TrainState, jax.Array]:
+    def update(state: TrainState, bucket: PyTree) -> tuple[TrainState, jax.Array]:
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.update)
-        grads, loss, measured = gradient(state.params, rng)
+        grads, loss, measured = gradient(state.params, rng, bucket)
         measured["gradient_norm"] = optax.tree.norm(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -240,12 +304,12 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         state = state._replace(params=params, opt_state=opt_state, update=state.update + 1, sums=sums)
         return state, is_finite
 
-    def train_chunk(state: TrainState, n: jax.Array) -> tuple[TrainState, Metrics, jax.Array]:
+    def train_chunk(state: TrainState, n: jax.Array, bucket: PyTree) -> tuple[TrainState, Metrics, jax.Array]:
         chex.assert_rank(n, 0, custom_message="argument 'n'")
 
         def body(_: jax.Array, carry: tuple[TrainState, jax.Array]) -> tuple[TrainState, jax.Array]:
             state, bad_update = carry
-            next_state, is_finite = update(state)
+            next_state, is_finite = update(state, bucket)
             is_first = ~is_finite & (bad_update < 0)
             return next_state, jnp.where(is_first, state.update, bad_update)
 
@@ -255,8 +319,11 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         means = {name: x / state.sums["num_applied"] for name, x in state.sums.items() if name not in counts}
         return state, means | {"num_skipped": state.sums["num_skipped"]}, bad_update
 
-    def evaluate(params: PyTree, examples: PyTree) -> Metrics:
-        return run_batch(params, examples)[1]
+    def evaluate(params: PyTree, batches: Sequence[PyTree]) -> Metrics:
+        sizes = [jax.tree.leaves(examples)[0].shape[0] for examples in batches]
+        shares = [size / sum(sizes) for size in sizes]
+        means = [run_batch(params, examples)[1] for examples in batches]
+        return jax.tree.map(lambda *parts: sum(map(operator.mul, shares, parts)), *means)
 
     def mark(state: TrainState, metrics: Metrics) -> TrainState:
         value = metrics[task.headline]

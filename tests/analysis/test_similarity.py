@@ -85,3 +85,17 @@ def test_a_missing_array_is_an_error(episode):
     del episode["read_keys"]
     with pytest.raises(ValueError, match="read_keys missing"):
         similarity.figure(episode, "title")
+
+
+def test_the_writes_are_drawn_below_if_they_are_asked_for(episode):
+    with pytest.raises(ValueError, match="rate, error_before, error_after missing"):
+        similarity.figure(episode, "an episode", show_writes=True)
+    num_steps = len(episode["labels"])
+    rates = np.linspace(0.1, 0.9, 2 * num_steps).reshape(num_steps, 2, 1)
+    writes = {"rate": rates, "error_before": np.full(num_steps, 2.0), "error_after": np.arange(num_steps) / 10}
+    rate, error = similarity.figure(episode | writes, "an episode", show_writes=True).axes[-2:]
+    np.testing.assert_allclose([bar.get_height() for bar in rate.patches], rates.mean(axis=(1, 2)))
+    before, after = error.lines
+    np.testing.assert_array_equal(before.get_ydata(), writes["error_before"])
+    np.testing.assert_array_equal(after.get_ydata(), writes["error_after"])
+    assert [label.get_text() for label in error.get_xticklabels()] == list("a:$;a?")

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from recall import TASK
+from recall import BUCKETED, TASK
 
 from mnm_jax import training
 
@@ -46,6 +46,14 @@ def train(parallel, seeds, dtype=np.float32):
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(dtype)}
     jax.config.update("jax_enable_x64", False)
     return params
+
+
+def train_on_bucket(parallel):
+    """The parameters after updates on episodes of a bucket."""
+    placement = training.place(BUCKETED, CELL, SETTINGS, parallel)
+    bucket = placement.replicate(BUCKETED.buckets[0])
+    state, _, _ = placement.train_chunk(placement.init(SEEDS), SETTINGS.num_updates, bucket)
+    return placement.collect(state).params
 
 
 def norm(tree):
@@ -86,6 +94,8 @@ def main(directory):
         "seeds": distance(one, seeds),
         "seeds_equal_seeds_alone": is_same(seeds, jax.tree.map(lambda *parts: np.concatenate(parts), *alone)),
     }
+    on_bucket = [train_on_bucket(parallel) for parallel in training.PARALLEL]
+    results["bucket"] = [distance(on_bucket[0], params) for params in on_bucket[1:]]
     results["stages"] = []
     for parallel in ("data", "seeds"):
         *_, report = run(directory / parallel, ["none", parallel, "none"])

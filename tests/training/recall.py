@@ -54,7 +54,51 @@ class Flawed(Recall):
         return jnp.where(has_bad_loss, jnp.nan, super().loss(outputs, example) + 1e-3 * root)
 
 
+class PaddedExample(NamedTuple):
+    inputs: jax.Array
+    target: jax.Array
+    length: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class BucketedRecall(Recall):
+    """The same from data: episodes of two shapes, some of them padded. A bucket between them is empty."""
+
+    @property
+    def buckets(self):
+        rng = np.random.default_rng(0)
+        sizes = ((3, 6), (4, 0), (5, 7))  # Steps and episodes.
+        return tuple(
+            {"inputs": rng.integers(0, 4, (n, num_steps)), "lengths": rng.integers(num_steps - 1, num_steps + 1, n)}
+            for num_steps, n in sizes
+        )
+
+    def draw_buckets(self, updates):
+        return np.array([2 if update % 5 in (1, 2) else 0 for update in updates])
+
+    def sample(self, rng, bucket):
+        return self._take(bucket, jax.random.randint(rng, (), 0, bucket["lengths"].shape[0]))
+
+    def held_out(self, seed, num_episodes):
+        rng = np.random.default_rng(seed)
+        return [
+            self._take(bucket, rng.integers(0, len(bucket["lengths"]), size))
+            for bucket, size in zip(self.buckets[::2], (2, num_episodes - 2), strict=True)
+        ]
+
+    def _take(self, bucket, rows):
+        inputs, lengths = (jnp.asarray(bucket[name])[rows].astype(jnp.int32) for name in ("inputs", "lengths"))
+        return PaddedExample(inputs, inputs[..., 0] % 2, lengths)
+
+    def loss(self, outputs, example):
+        return super().loss(outputs[example.length - 1][None], example)
+
+    def metrics(self, outputs, example):
+        return super().metrics(outputs[example.length - 1][None], example)
+
+
 TASK = Recall()
+BUCKETED = BucketedRecall(num_steps=5)
 SETTINGS = training.Settings(num_updates=6, batch_size=4, evaluate_every=4, evaluation_episodes=8)
 MODEL = models.Settings(controller_size=3, memory_size=3, num_layers=1)
 SEEDS = (0, 1, 5)

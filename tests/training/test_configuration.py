@@ -139,7 +139,7 @@ def test_the_run_that_comes_with_the_repository_loads_and_gets_its_metric():
     cell, variables, task, update, configuration = training.load(directory)
     last = json.loads((directory / "mnm_p" / "metrics.jsonl").read_text().splitlines()[-1])
     assert update == last["update"] == 1500
-    examples = training.held_out(task, configuration.training)
+    [examples] = training.held_out(task, configuration.training)
     outputs = jax.jit(jax.vmap(lambda inputs: mnm.unroll(cell, variables, inputs).outputs))(examples.inputs)
     accuracy = jax.vmap(task.metrics)(outputs, examples)["word_accuracy"].mean()
     # Another machine rounds otherwise, and may miss or hit a word or two of a thousand.

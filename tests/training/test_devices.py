@@ -43,6 +43,10 @@ def test_episodes_over_devices_train_as_on_one_device(results):
     assert results["data_float64"] <= 1e-9
 
 
+def test_episodes_of_a_bucket_are_shared_out_too(results):
+    assert max(results["bucket"]) <= 1e-4
+
+
 def test_seeds_over_devices_train_bit_for_bit_as_each_would_alone(results):
     assert results["seeds_equal_seeds_alone"]
     assert results["seeds"] <= 1e-5

@@ -1,7 +1,7 @@
 """The bAbI tasks: read a story, answer questions about it.
 
-`load` gives the episodes in buckets of equal length; `sample` draws from a bucket. An episode of the layout `stream`,
-a whole story with its questions in place, the answers due at the question marks:
+`load` gives the episodes in buckets of equal length, `sample` draws from a bucket, and `Babi` is what training takes.
+An episode of the layout `stream`, a whole story with its questions in place, the answers due at the question marks:
 
     read    mary moved to the bathroom . john went to the hallway . where is mary ?        daniel went ...
     answer                                                                        bathroom
@@ -25,6 +25,7 @@ from mnm_jax.tasks.babi.stories import (
     Story,
     read_archive,
 )
+from mnm_jax.tasks.babi.task import Babi
 
 __all__ = [
     "CONFIGS",
@@ -33,6 +34,7 @@ __all__ = [
     "OFFICIAL_SHA256",
     "TASK_NAMES",
     "ArchiveError",
+    "Babi",
     "Bucket",
     "Data",
     "Example",

@@ -1,0 +1,225 @@
+"""The bAbI tasks: which memory learns to answer questions about a story that it reads once, word by word?
+
+    python -m experiments.babi --workdir=DIR [--config=experiments/configs/babi.py:NAME] [--tasks=1,2,...|all]
+        [--data=en-10k|en] [--layout=stream|question] [--babi_archive=PATH] [--models=mnm_p,mnm_g,lstm,salu,attention]
+        [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
+
+The tasks of one run are trained together. Each model is trained with all its seeds side by side and leaves its files in
+DIR/MODEL; figures and tables go to DIR. The archive `tasks_1-20_v1-2.tar.gz` is the one that `--babi_archive` or the
+environment variable BABI_ARCHIVE names; else it is downloaded.
+
+The test files are evaluated when a training ends, once, with the parameters that were best on the validation stories.
+"""
+
+import functools
+import itertools
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import command_line, launcher, plot
+from mnm_jax import training
+from mnm_jax.analysis.errors import TEST
+from mnm_jax.tasks import babi
+from mnm_jax.tasks.babi import Babi, stories
+
+_TASKS = flags.DEFINE_list("tasks", None, "Tasks of 1 to 20 to train together, or all.")
+_DATA = flags.DEFINE_enum("data", None, babi.CONFIGS, "10,000 training questions of each task, or 1,000.")
+_LAYOUT = flags.DEFINE_enum("layout", None, babi.LAYOUTS, "An episode is a whole story, or a question with its story.")
+_ARCHIVE = flags.DEFINE_string("babi_archive", None, "Path of tasks_1-20_v1-2.tar.gz; else BABI_ARCHIVE names it.")
+
+_CONFIGS = pathlib.Path(__file__).parent / "configs" / "babi.py"
+_DATA_SUMMARY, _EPISODE = "data.json", "episode.npz"
+# At most so many steps, of all episodes together, are evaluated at once.
+_BATCH_STEPS = 2**15
+
+PyTree = Any
+
+
+def prepare(config: ConfigDict) -> None:
+    """Puts `--tasks`, `--data`, `--layout` and `--babi_archive` into the configuration.
+
+    Raises:
+      ValueError: if there is no such task or archive.
+    """
+    if _TASKS.value is not None:
+        config.task.tasks = _parse_tasks(_TASKS.value)
+    if _DATA.value is not None:
+        config.task.data = _DATA.value
+    if _LAYOUT.value is not None:
+        config.task.layout = _LAYOUT.value
+    if _ARCHIVE.value is not None:
+        os.environ["BABI_ARCHIVE"] = _ARCHIVE.value  # Where the task looks for it.
+    try:
+        archive = stories.named_archive(None)
+    except FileNotFoundError as error:
+        message = str(error) if _ARCHIVE.value is None else f"--babi_archive={_ARCHIVE.value}: there is no such file"
+        raise ValueError(message) from error
+    if archive is not None:
+        config.task.archive_sha256 = stories.sha256(archive)
+
+
+def _parse_tasks(texts: list[str]) -> tuple[int, ...]:
+    if texts == ["all"]:
+        return tuple(babi.TASK_NAMES)
+    numbers = {str(number): number for number in babi.TASK_NAMES}
+    if not texts or not numbers.keys() >= set(texts):
+        raise ValueError(f"--tasks={','.join(texts)}: wants numbers of 1 to 20 with commas between, or all")
+    return tuple(numbers[text] for text in texts)
+
+
+def introduce(task: Babi, settings: training.Settings) -> None:
+    """Loads the data, and prints what is in it, and an episode."""
+    try:
+        data = task.loaded
+    except (OSError, ValueError) as error:
+        raise command_line.UsageError(error) from error
+    if jax.process_index() > 0:
+        return
+    print(f"bAbI {task.data}, {_describe_tasks(task)}, layout {task.layout}")
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        print(f"  {name}: {split.num_episodes:,} episodes, {split.num_questions:,} questions")
+    num_symbols, num_answers = len(data.vocabulary.symbols), len(data.vocabulary.answers)
+    print(f"  {num_symbols} symbols, {num_answers} answers")
+    lengths = ", ".join(str(bucket.num_steps) for bucket in data.train.buckets)
+    print(f"  episodes of {lengths} steps; of what training reads, {data.train.drawn_padding_share:.1%} is padding")
+    if task.archive_sha256 != babi.OFFICIAL_SHA256:
+        print(f"  not the official archive: SHA-256 {task.archive_sha256}")
+    print("An episode:")
+    print(task.describe(_first_held_out(task, settings)), flush=True)
+
+
+def _describe_tasks(task: Babi) -> str:
+    return "all tasks" if len(task.tasks) == len(babi.TASK_NAMES) else f"tasks {', '.join(map(str, task.tasks))}"
+
+
+def conclude(configuration: training.Configuration, report: training.Report, directory: pathlib.Path) -> None:
+    """Saves what the data was, how many questions of the test files each seed gets wrong, and an episode.
+
+    Prints how fast training was.
+    """
+    task, best = configuration.task, report.state.best
+    speed = tokens_per_second(configuration, directory)
+    if speed is not None:
+        print(f"{configuration.model}: {speed:,.0f} words and marks per second, all seeds together", flush=True)
+    cell, seeds = configuration.cell(), []
+    for i, seed in enumerate(configuration.seeds):
+        params = jax.tree.map(lambda leaf, i=i: leaf[i], best.params)
+        counts = count_errors(cell, params, task.loaded.test)
+        seeds.append(
+            {
+                "seed": seed,
+                "best_update": int(best.update[i]),
+                "validation_accuracy": float(best.value[i]),
+                "tasks": [{"task": number, "errors": n, "questions": m} for number, (n, m) in counts.items()],
+            }
+        )
+    _save_episode(configuration, report.state.params, directory / _EPISODE)
+    _write(directory / _DATA_SUMMARY, task.loaded.summary())
+    _write(directory / TEST, {"update": report.update, "seeds": seeds})
+
+
+def _save_episode(configuration: training.Configuration, params: PyTree, path: pathlib.Path) -> None:
+    """Saves what the memory of the first seed does in one validation episode, for a cell that has one."""
+    cell, task = configuration.cell(), configuration.task
+    example = _first_held_out(task, configuration.training)
+    first = jax.tree.map(lambda leaf: leaf[0], params)
+    trace = jax.jit(lambda params: training.unroll_example(cell, {"params": params}, example).trace)(first)
+    if trace:
+        labels, arrays = task.symbols(example), jax.device_get(trace)._asdict()
+        np.savez(path, labels=labels, **{name: array[: len(labels)] for name, array in arrays.items()})
+
+
+def _first_held_out(task: Babi, settings: training.Settings) -> babi.Example:
+    """A validation episode of the shortest shape."""
+    return jax.tree.map(lambda leaf: leaf[0], training.held_out(task, settings)[0])
+
+
+def _write(path: pathlib.Path, contents: dict[str, Any]) -> None:
+    """Writes a file, whole or not at all: where it is, nothing is left to do."""
+    new = path.with_suffix(".tmp")
+    new.write_text(json.dumps(contents, indent=2) + "\n")
+    new.replace(path)
+
+
+def tokens_per_second(configuration: training.Configuration, directory: pathlib.Path) -> float | None:
+    """How many steps that are no padding training reads in a second, evaluations and checkpoints included.
+
+    Returns:
+      The median over the intervals between evaluations, for the first ones compile; `None` if there was none yet.
+    """
+    timing = [json.loads(line) for line in (directory / training.TIMING).read_text().splitlines()]
+    tokens = dict.fromkeys((line["update"] for line in timing), 0.0)
+    for line in map(json.loads, (directory / training.METRICS).read_text().splitlines()):
+        tokens[line["update"]] += configuration.training.batch_size * (line.get("train_num_tokens") or 0.0)
+    speeds = [
+        tokens[after["update"]] * (after["update"] - before["update"]) / (after["seconds"] - before["seconds"])
+        for before, after in itertools.pairwise(timing)
+        if after["seconds"] > before["seconds"]
+    ]
+    return float(np.median(speeds)) if speeds else None
+
+
+def count_errors(cell: nn.Module, params: PyTree, split: babi.Split) -> dict[int, tuple[int, int]]:
+    """Counts wrong answers, exactly.
+
+    Args:
+      cell: the model.
+      params: its parameters.
+      split: the episodes; all of them are read.
+
+    Returns:
+      For each task, how many questions were answered wrongly, and how many there are.
+    """
+    counts = {}
+    for bucket in split.buckets:
+        num_episodes = len(bucket.lengths)
+        size = max(1, min(num_episodes, _BATCH_STEPS // bucket.num_steps))
+        for start in range(0, num_episodes, size):
+            # The last batch is filled up with episodes that are not counted, to be of the same shape.
+            examples = babi.take(bucket, np.arange(start, start + size) % num_episodes)
+            rows = bucket.tasks[start : start + size]
+            for task, wrong, asked in zip(rows, *jax.device_get(_count_batch(cell, params, examples)), strict=False):
+                errors, questions = counts.get(int(task), (0, 0))
+                counts[int(task)] = errors + int(wrong), questions + int(asked)
+    return dict(sorted(counts.items()))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _count_batch(cell: nn.Module, params: PyTree, examples: babi.Example) -> tuple[jax.Array, jax.Array]:
+    """The wrong answers and the questions of each episode."""
+
+    def count(example: babi.Example) -> tuple[jax.Array, jax.Array]:
+        logits = training.unroll_example(cell, {"params": params}, example).outputs
+        is_wrong = (jnp.argmax(logits, axis=-1) != example.targets) & example.mask
+        return jnp.sum(is_wrong), jnp.sum(example.mask)
+
+    return jax.vmap(count)(examples)
+
+
+def run() -> None:
+    """Runs the program."""
+    launcher.run(
+        launcher.Experiment(
+            name="babi",
+            default_config=f"{_CONFIGS}:single",
+            introduce=introduce,
+            conclude=conclude,
+            products=(_DATA_SUMMARY, TEST),
+            report=plot.report,
+            prepare=prepare,
+        )
+    )
+
+
+if __name__ == "__main__":
+    run()

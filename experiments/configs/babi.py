@@ -1,0 +1,41 @@
+"""Configurations of the bAbI experiment: `--config=experiments/configs/babi.py:NAME`.
+
+`single`: models small enough for a CPU, to be trained on one task at a time; on the first one without `--tasks`.
+`joint`: all tasks together, with memory and controller of 100.
+`tiny`: a few updates of the smallest models, to see whether everything runs.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from mnm_jax import models, training
+from mnm_jax.tasks.babi import Babi
+
+NAMES = ("single", "joint", "tiny")
+
+
+def get_config(name: str = "single") -> ml_collections.ConfigDict:
+    """Makes a configuration by name."""
+    if name == "single":
+        # As many episodes of validation as a task with whole stories of five questions has.
+        settings = training.Settings(num_updates=5000, learning_rate=1e-3, evaluation_episodes=200)
+        parts = Babi(tasks=(1,)), models.Settings(48, 48, rate_bias=0.0), settings
+    elif name == "joint":
+        settings = training.Settings(
+            num_updates=100_000, learning_rate=1e-3, evaluate_every=500, evaluation_episodes=400
+        )
+        parts = Babi(), models.Settings(100, 100, rate_bias=0.0), settings
+    elif name == "tiny":
+        settings = training.Settings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
+        parts = Babi(tasks=(1,), data="en"), models.Settings(4, 4, num_layers=2), settings
+    else:
+        raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
+
+    config = ml_collections.ConfigDict()
+    for key, part in zip(("task", "model", "training"), parts, strict=True):
+        config[key] = ml_collections.ConfigDict(dataclasses.asdict(part))
+    # The weight of the meta-objective goes with the model.
+    del config.training["meta_weight"]
+    config.model.meta_weight = ml_collections.config_dict.placeholder(float)
+    return config

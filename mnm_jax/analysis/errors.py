@@ -1,0 +1,238 @@
+"""Test errors of the bAbI tasks: the table of tasks by models, and the same as a heat map.
+
+Axes: `S` seeds, `K` tasks.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from mnm_jax.analysis import style, tables
+from mnm_jax.analysis.runs import LoadError, Run
+from mnm_jax.tasks.babi import OFFICIAL_SHA256, TASK_NAMES
+
+TEST = "test.json"
+FAILED_ABOVE = 5.0
+"""A task has failed if more than so many percent of its answers are wrong."""
+
+
+class Errors(NamedTuple):
+    """How a trained model did on the test files.
+
+    Attributes:
+      run: its training.
+      tasks: the `K` tasks, ascending.
+      wrong: `[S, K]`, how many questions were answered wrongly.
+      questions: `[K]`, how many there are.
+      best_updates: `[S]`, after how many updates the parameters were best on the validation stories.
+      validation_accuracies: `[S]`, how good they were there.
+      update: how many updates there were in all.
+    """
+
+    run: Run
+    tasks: tuple[int, ...]
+    wrong: np.ndarray
+    questions: np.ndarray
+    best_updates: np.ndarray
+    validation_accuracies: np.ndarray
+    update: int
+
+    @property
+    def percent(self) -> np.ndarray:
+        """`[S, K]`, the errors in percent."""
+        return 100 * self.wrong / self.questions
+
+    @property
+    def mean_percent(self) -> np.ndarray:
+        """`[S]`, the mean over tasks."""
+        return self.percent.mean(axis=1)
+
+    @property
+    def num_failed(self) -> np.ndarray:
+        """`[S]`, how many tasks failed."""
+        return np.sum(self.percent > FAILED_ABOVE, axis=1)
+
+    @property
+    def chosen(self) -> int:
+        """Index of the seed that was best on the validation stories, the first of equal ones."""
+        return int(np.argmax(self.validation_accuracies))
+
+
+class Published(NamedTuple):
+    """What a paper reports for all tasks trained together, with 10,000 training questions each, in percent.
+
+    Attributes:
+      name: of the model.
+      mean: the mean over tasks, its mean over runs.
+      deviation: its standard deviation over runs, that of a sample.
+      best: the lowest of the runs.
+      num_runs: how many runs.
+      source: where it is written.
+    """
+
+    name: str
+    mean: float
+    deviation: float
+    best: float
+    num_runs: int
+    source: str
+
+
+PUBLISHED = (
+    Published(
+        "TPR-RNN",
+        mean=1.34,
+        deviation=0.52,
+        best=0.78,
+        num_runs=8,
+        source="Schlag and Schmidhuber, NeurIPS 2018; https://github.com/ischlag/TPR-RNN, README",
+    ),
+)
+
+
+def load(run: Run) -> Errors | None:
+    """Reads the test errors of a run.
+
+    Returns:
+      The errors; `None` if the file is not there (yet).
+
+    Raises:
+      LoadError: if the file is not what `experiments.babi` writes.
+    """
+    path = run.directory / TEST
+    if not path.exists():
+        return None
+    try:
+        contents = json.loads(path.read_text())
+        seeds = contents["seeds"]
+        tasks = tuple(entry["task"] for entry in seeds[0]["tasks"])
+        table = np.array([[(entry["errors"], entry["questions"]) for entry in seed["tasks"]] for seed in seeds])
+        return Errors(
+            run,
+            tasks,
+            wrong=table[..., 0],
+            questions=table[0, :, 1],
+            best_updates=np.array([seed["best_update"] for seed in seeds]),
+            validation_accuracies=np.array([seed["validation_accuracy"] for seed in seeds]),
+            update=contents["update"],
+        )
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise LoadError(f"{path} is not a table of test errors: {error!r}") from error
+
+
+def to_csv(models: Sequence[Errors]) -> str:
+    """The table for programs: a row for each model, seed and task."""
+    header = ("model", "seed", "task", "errors", "questions", "error_percent", "best_update", "validation_accuracy")
+    rows = [
+        (
+            model.run.model,
+            seed,
+            task,
+            int(model.wrong[i, k]),
+            int(model.questions[k]),
+            float(model.percent[i, k]),
+            int(model.best_updates[i]),
+            float(model.validation_accuracies[i]),
+        )
+        for model in models
+        for i, seed in enumerate(model.run.seeds)
+        for k, task in enumerate(model.tasks)
+    ]
+    return tables.to_csv(header, rows)
+
+
+def to_markdown(models: Sequence[Errors]) -> str:
+    """The table for people: a row for each task, a column for each model, and what it means.
+
+    Args:
+      models: at least one, all of the same tasks.
+
+    Returns:
+      A Markdown table with its footnotes. Published results stand beside models of all tasks together, trained on
+      10,000 questions each.
+    """
+    first = models[0]
+    labels = style.styles([model.run.model for model in models])
+    is_joint = first.tasks == tuple(TASK_NAMES) and first.run.task["data"] == "en-10k"
+    published = PUBLISHED if is_joint else ()
+    header = ["test error in percent", *(labels[model.run.model].label for model in models)]
+    header += [f"{other.name} (reported by its paper)" for other in published]
+    none = ["-"] * len(published)
+
+    def row(name: str, values: Callable[[Errors], np.ndarray], beside: Sequence[str]) -> list[str]:
+        return [name, *(_mean_and_deviation(values(model)) for model in models), *beside]
+
+    rows = [
+        row(f"{task} {TASK_NAMES[task].replace('-', ' ')}", lambda model, k=k: model.percent[:, k], none)
+        for k, task in enumerate(first.tasks)
+    ]
+    means = [f"{other.mean:.2f} ± {other.deviation:.2f}" for other in published]
+    rows.append(row("mean over tasks", lambda model: model.mean_percent, means))
+    rows.append(row(f"failed tasks (above {FAILED_ABOVE:g}%), number", lambda model: model.num_failed, none))
+    best = [f"{model.mean_percent[model.chosen]:.2f} (seed {model.run.seeds[model.chosen]})" for model in models]
+    rows.append(["mean over tasks, best by validation", *best, *none])
+    return f"{tables.to_markdown(header, rows)}\n{_footnotes(models, published)}"
+
+
+def _mean_and_deviation(values: np.ndarray) -> str:
+    deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{deviation}"
+
+
+def _footnotes(models: Sequence[Errors], published: Sequence[Published]) -> str:
+    task = models[0].run.task
+    lines = [
+        f"bAbI {task['data']}, layout {task['layout']}, all tasks of the table trained together. Wrong answers among "
+        "all questions of the test files, in percent: mean ± standard deviation over seeds (that of a sample, divided "
+        "by S - 1). Each seed's parameters are those of its best evaluation on validation stories, which are held out "
+        "from the training files; the test files had no part in any choice. Best by validation: the seed with the best "
+        "evaluation."
+    ]
+    lines += [
+        f"{model.run.model} is not finished: update {model.update:,} of {model.run.num_updates:,}."
+        for model in models
+        if model.update < model.run.num_updates
+    ]
+    lines += [
+        f"{other.name}: all tasks together, 10,000 training questions each, {other.num_runs} runs, the best of them "
+        f"{other.best:.2f}, as reported: {other.source}. Not measured here, nor with the same way of reading."
+        for other in published
+    ]
+    if task["archive_sha256"] != OFFICIAL_SHA256:
+        lines.append(
+            "The archive is NOT the official one, so these numbers are not strictly comparable with published ones: "
+            f"its SHA-256 is {task['archive_sha256']}, that of the official one {OFFICIAL_SHA256}."
+        )
+    return "".join(f"{line}\n\n" for line in lines).rstrip("\n") + "\n"
+
+
+def heat_map(models: Sequence[Errors], title: str) -> Figure:
+    """Draws the errors of each model on each task, and their mean over tasks; all are means over seeds.
+
+    Args:
+      models: at least one, all of the same tasks.
+      title: the first line of the title.
+    """
+    labels = style.styles([model.run.model for model in models])
+    values = np.array([[*model.percent.mean(axis=0), model.mean_percent.mean()] for model in models])
+    num_columns = values.shape[1]
+    size = (max(6.0, 0.52 * num_columns + 2.5), 0.5 * len(models) + 2.9)
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    axes = figure.subplots()
+    # A guess between two answers is wrong half of the time.
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=max(50.0, values.max()), aspect="auto")
+    for (i, k), value in np.ndenumerate(values):
+        color = "white" if image.norm(value) > 0.6 else "black"
+        axes.text(k, i, f"{value:.1f}", ha="center", va="center", color=color, size=8)
+    names = [f"{task} {TASK_NAMES[task].replace('-', ' ')}" for task in models[0].tasks]
+    axes.set_xticks(range(num_columns), [*names, "mean over tasks"], rotation=45, ha="right", size=8)
+    axes.set_yticks(range(len(models)), [labels[model.run.model].label for model in models], size=9)
+    axes.axvline(num_columns - 1.5, color="white", linewidth=3)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="test error (percent)")
+    figure.suptitle(f"{title}\ntest error in percent, mean over seeds", size=10.5)
+    return figure

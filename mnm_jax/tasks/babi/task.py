@@ -1,0 +1,168 @@
+"""bAbI as a task to be trained on."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnm_jax import _checks, objectives
+from mnm_jax.tasks.babi import buckets as buckets_lib
+from mnm_jax.tasks.babi import data as data_lib
+from mnm_jax.tasks.babi.buckets import Bucket, Example, Split
+from mnm_jax.tasks.babi.data import Data
+from mnm_jax.tasks.babi.encoding import LAYOUTS
+from mnm_jax.tasks.babi.stories import CONFIGS, OFFICIAL_SHA256, TASK_NAMES
+
+# The order of the buckets is that of no seed: seeds that are trained side by side share it.
+_BUCKET_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Babi:
+    """The tasks, one or several of them trained together: a `training.BucketedTask`.
+
+    The data is loaded when it is first needed, once in a process for all equal tasks; see `load`, also for what that
+    raises. `BABI_ARCHIVE` names the archive.
+
+    Attributes:
+      tasks: which of 1 to 20; kept in ascending order.
+      data: `'en'` or `'en-10k'`.
+      layout: `'stream'` or `'question'`, see `load`.
+      validation_seed: chooses the training stories that are held out for validation.
+      archive_sha256: of the archive that it is made from.
+    """
+
+    tasks: tuple[int, ...] = tuple(TASK_NAMES)
+    data: str = "en-10k"
+    layout: str = "stream"
+    validation_seed: int = 0
+    archive_sha256: str = OFFICIAL_SHA256
+
+    headline: ClassVar[str] = "answer_accuracy"
+
+    def __post_init__(self) -> None:
+        _checks.check_choice("data", self.data, CONFIGS)
+        _checks.check_choice("layout", self.layout, LAYOUTS)
+        if not self.tasks:
+            raise ValueError("tasks is empty; choose from 1 to 20")
+        for task in self.tasks:
+            if task not in TASK_NAMES:
+                raise ValueError(f"tasks must be of 1 to 20, got {task!r}")
+        # A configuration file has lists, which cannot be hashed.
+        object.__setattr__(self, "tasks", tuple(sorted(set(self.tasks))))
+
+    @property
+    def loaded(self) -> Data:
+        """The episodes of all splits, and the vocabulary."""
+        return _load(self)
+
+    @property
+    def output_size(self) -> int:
+        """How many classes an answer has."""
+        return len(self.loaded.vocabulary.answers)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many symbols may be read."""
+        return len(self.loaded.vocabulary.symbols)
+
+    @property
+    def num_steps(self) -> int:
+        """The longest episode of any split, `T`."""
+        return self.buckets[-1].num_steps
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The episodes to be trained on."""
+        return self.loaded.train.buckets
+
+    def draw_buckets(self, updates: Sequence[int]) -> np.ndarray:
+        """Draws a bucket for each update; see `buckets.Split.draw_buckets`."""
+        return self.loaded.train.draw_buckets(_BUCKET_SEED, updates)
+
+    def sample(self, rng: jax.Array, bucket: Bucket) -> Example:
+        """Draws an episode of a bucket: first a task, then an episode of it."""
+        return buckets_lib.sample(rng, bucket)
+
+    def held_out(self, seed: int, num_episodes: int) -> list[Example]:
+        """Draws episodes of the validation split, the same number of each task, none twice before all were drawn once.
+
+        Args:
+          seed: the same seed gives the same episodes.
+          num_episodes: at least so many in all: as many of each task as any, so that the mean over them is the mean
+            over tasks.
+
+        Returns:
+          A batch for each bucket that any are in.
+        """
+        count = math.ceil(num_episodes / len(self.tasks))
+        split = self.loaded.validation
+        chosen = [_draw_rows(split, task, [seed, task], count) for task in self.tasks]
+        rows = [np.sort(np.concatenate(of_tasks)) for of_tasks in zip(*chosen, strict=True)]
+        return [buckets_lib.take(bucket, i) for bucket, i in zip(split.buckets, rows, strict=True) if len(i)]
+
+    def loss(self, logits: jax.Array, example: Example) -> jax.Array:
+        """The mean cross-entropy of the answers due, in nats. `logits`: `[T, output_size]`."""
+        return objectives.cross_entropy(logits, example.targets, example.mask)
+
+    def metrics(self, logits: jax.Array, example: Example) -> dict[str, jax.Array]:
+        """How much of an episode was answered rightly, and how long it was.
+
+        Args:
+          logits: `[T, output_size]`.
+          example: the episode.
+
+        Returns:
+          `answer_accuracy`, the share of its questions, and `num_tokens`, its steps without padding.
+        """
+        is_right = jnp.argmax(logits, axis=-1) == example.targets
+        return {
+            "answer_accuracy": objectives.masked_mean(is_right.astype(logits.dtype), example.mask),
+            "num_tokens": example.length.astype(logits.dtype),
+        }
+
+    def symbols(self, example: Example) -> list[str]:
+        """The symbols of an episode as text, one for each step that is no padding."""
+        symbols = self.loaded.vocabulary.symbols
+        return [symbols[symbol] for symbol in np.asarray(example.inputs)[: int(example.length)]]
+
+    def describe(self, example: Example) -> str:
+        """Prints an episode readably: a sentence on each line, a question with its answer."""
+        answers, text = self.loaded.vocabulary.answers, []
+        for symbol, target, is_due in zip(self.symbols(example), example.targets, example.mask, strict=False):
+            text.append(symbol)
+            if symbol in (".", "?"):
+                text.append(f" {answers[target]}\n" if is_due else "\n")
+            else:
+                text.append(" ")
+        return "".join(text).replace(" .", ".").replace(" ?", "?").rstrip("\n")
+
+
+@functools.lru_cache(maxsize=4)
+def _load(task: Babi) -> Data:
+    return data_lib.load(
+        task.data,
+        task.tasks,
+        task.layout,
+        validation_seed=task.validation_seed,
+        archive_sha256=task.archive_sha256,
+    )
+
+
+def _draw_rows(split: Split, task: int, key: Sequence[int], count: int) -> list[np.ndarray]:
+    """Draws episodes of a task: for each bucket, the rows of those that are in it."""
+    sizes = [int(np.sum(bucket.tasks == task)) for bucket in split.buckets]
+    # Ranks by a generator whose numbers no version of NumPy changes.
+    order = np.argsort(np.random.Philox(key=key).random_raw(sum(sizes)), kind="stable")
+    drawn = np.resize(order, count)
+    rows, first = [], 0
+    for bucket, size in zip(split.buckets, sizes, strict=True):
+        inside = drawn[(drawn >= first) & (drawn < first + size)] - first
+        rows.append(np.flatnonzero(bucket.tasks == task)[inside])
+        first += size
+    return rows

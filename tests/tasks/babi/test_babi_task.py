@@ -1,0 +1,106 @@
+"""bAbI as a task to be trained on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnm_jax import tasks, training
+from mnm_jax.tasks.babi import Babi, take
+from mnm_jax.tasks.babi.stories import sha256
+
+
+@pytest.fixture
+def make_task(archive, tmp_path, monkeypatch):
+    """Makes a task of the small archive."""
+    monkeypatch.setenv("BABI_ARCHIVE", str(archive))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return lambda *numbers, **options: Babi(numbers, archive_sha256=sha256(archive), **options)
+
+
+def test_a_task_is_a_value_as_a_configuration_file_holds_it():
+    task = Babi([5, 2, 5])
+    assert task.tasks == (2, 5)
+    assert hash(task) == hash(Babi((2, 5)))
+    assert tasks.TASKS["babi"] is Babi
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": ()}, "tasks is empty; choose from 1 to 20"),
+        ({"tasks": (21,)}, "tasks must be of 1 to 20, got 21"),
+        ({"data": "fr"}, "data must be one of 'en', 'en-10k', got 'fr'"),
+        ({"layout": "line"}, "layout must be one of 'stream', 'question', got 'line'"),
+    ],
+)
+def test_what_is_not_possible_is_refused(options, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Babi(**options)
+
+
+def test_the_data_is_loaded_once(make_task):
+    assert make_task(1, 2).loaded is make_task(2, 1).loaded
+    assert make_task(1).loaded is not make_task(1, 2).loaded
+
+
+def test_held_out_episodes_are_as_many_of_each_task_and_none_twice_before_all_once(make_task):
+    task = make_task(1, 3, layout="question")
+    num_validation = [sum(int(np.sum(bucket.tasks == k)) for bucket in task.loaded.validation.buckets) for k in (1, 3)]
+    for num_episodes in (2, 3, 8, 2 * max(num_validation)):
+        batches = task.held_out(7, num_episodes)
+        drawn = np.concatenate([batch.task for batch in batches])
+        assert np.bincount(drawn)[[1, 3]].tolist() == [-(-num_episodes // 2)] * 2
+        texts = [
+            (task_number, *row[:length].tolist())
+            for batch in batches
+            for row, length, task_number in zip(*map(np.asarray, (batch.inputs, batch.length, batch.task)), strict=True)
+        ]
+        if num_episodes // 2 <= min(num_validation):
+            assert len(set(texts)) == len(texts)
+    again, other = (task.held_out(seed, 4) for seed in (7, 8))
+    jax.tree.map(np.testing.assert_array_equal, again, task.held_out(7, 4))
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, again, other)) if len(again) == len(other) else [False])
+
+
+def test_training_draws_from_buckets_that_have_episodes(make_task):
+    task = make_task(1, 2)
+    drawn = task.draw_buckets(range(50))
+    assert all(len(task.buckets[i].lengths) for i in drawn)
+    np.testing.assert_array_equal(task.draw_buckets(range(20, 30)), drawn[20:30])
+    example = task.sample(jax.random.key(0), task.buckets[drawn[0]])
+    assert example.inputs.shape == (task.buckets[drawn[0]].num_steps,)
+    assert int(example.task) in (1, 2)
+    assert task.num_steps >= max(bucket.num_steps for bucket in task.buckets)
+
+
+def test_an_answer_counts_where_it_is_due(make_task):
+    task = make_task(1)
+    bucket = task.buckets[-1]
+    example = take(bucket, int(np.argmax(bucket.lengths)))
+    right = jax.nn.one_hot(example.targets, task.output_size) * 50
+    assert task.metrics(right, example) == {"answer_accuracy": 1.0, "num_tokens": float(example.length)}
+    assert task.loss(right, example) < 1e-6
+    first = int(jnp.argmax(example.mask))
+    wrong = right.at[first].set(jnp.roll(right[first], 1))
+    num_questions = int(example.mask.sum())
+    np.testing.assert_allclose(
+        task.metrics(wrong, example)["answer_accuracy"], (num_questions - 1) / num_questions, rtol=1e-6
+    )
+    np.testing.assert_allclose(task.loss(wrong, example), 50 / num_questions, rtol=1e-5)
+
+
+def test_an_episode_is_printed_a_sentence_on_a_line(make_task):
+    task = make_task(1)
+    examples = [take(bucket, i) for bucket in task.buckets for i in range(len(bucket.lengths))]
+    lines = task.describe(min(examples, key=lambda example: int(example.length))).splitlines()
+    assert len(lines) >= 2
+    assert lines[0].endswith(".")
+    assert lines[1].startswith("where is ")
+    assert lines[1].partition("? ")[2] in task.loaded.vocabulary.answers
+
+
+def test_held_out_is_what_training_evaluates(make_task):
+    settings = training.Settings(num_updates=1, evaluation_episodes=2, evaluation_seed=3)
+    task = make_task(1, 2)
+    jax.tree.map(np.testing.assert_array_equal, training.held_out(task, settings), task.held_out(3, 2))
