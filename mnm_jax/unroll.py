@@ -26,7 +26,7 @@ from mnm_jax._batching import with_batches
 PyTree = Any
 
 # The walk back is as exact as the forward pass for thousands of steps: benchmarks/RESULTS.md.
-ANCHOR_EVERY = 1024
+ANCHOR_EVERY = 2048
 
 
 class Unrolled(NamedTuple):

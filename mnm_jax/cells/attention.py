@@ -6,15 +6,17 @@ Source: scaled dot-product attention of Vaswani et al., "Attention Is All You Ne
 keys and values that a recurrent controller writes.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import _checks
+from mnm_jax import _checks, memory
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.memory import Layer, Memory, Write
 
 
 class AttentionCarry(NamedTuple):
@@ -22,24 +24,24 @@ class AttentionCarry(NamedTuple):
 
     Attributes:
       controller: the carry of the LSTM, `(c, h)`, each `[controller_size]`.
-      keys: `[S, H, key_size]`, the keys written so far, then zeros.
-      values: `[S, H, value_size]`, the values written with them, then zeros.
+      memory: the table, one layer with a kernel `[S, H * (key_size + value_size)]`: for each step and head the key and
+        the value written, then zeros. To add a row is a write of rank 1, so that `unroll` need not keep the table of
+        every step.
       count: `[]`, an int32: how many steps have been written.
       read: the value read at the step before, `[value_size]`.
     """
 
     controller: tuple[jax.Array, jax.Array]
-    keys: jax.Array
-    values: jax.Array
+    memory: Memory
     count: jax.Array
     read: jax.Array
 
 
-def attend(keys: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.Array:
+def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.Array:
     """Attends to the first `count` rows: a softmax over them of `query_i . key_i / sqrt(key_size)`.
 
     Args:
-      keys: `[S, H, key_size]`; head `i` sees column `i`.
+      rows: `[S, H, key_size + value_size]`; head `i` sees column `i`. What comes after the keys plays no role.
       queries: `[H, key_size]`.
       count: `[]`, at least 1.
 
@@ -47,13 +49,15 @@ def attend(keys: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
       The weights `[S, H]`. Each column sums to one, and is exactly zero from row `count` on.
 
     Raises:
-      AssertionError: if keys or queries have another shape or are not floating-point.
+      AssertionError: if rows or queries have another shape or are not floating-point.
     """
     _checks.check_array("queries", queries, (None, None))
     num_heads, key_size = queries.shape
-    _checks.check_array("keys", keys, (None, num_heads, key_size))
-    scores = jnp.einsum("shk,hk->sh", keys, queries) * key_size**-0.5
-    is_written = jnp.arange(keys.shape[0]) < count
+    _checks.check_array("rows", rows, (None, num_heads, None))
+    # Zeros in the place of the values: to cut the keys out of the rows would copy the table.
+    padded = jnp.pad(queries, ((0, 0), (0, rows.shape[2] - key_size)))
+    scores = jnp.einsum("shw,hw->sh", rows, padded) * key_size**-0.5
+    is_written = jnp.arange(len(rows)) < count
     return nn.softmax(jnp.where(is_written[:, None], scores, -jnp.inf), axis=0)
 
 
@@ -143,15 +147,53 @@ class Attention(nn.Module):
 
     def initial_carry(self) -> AttentionCarry:
         """The state at the start of an episode: all at zero, nothing written."""
+        width = self.key_size + self.value_size
         # The key only shapes the interface of linen: the LSTM starts at zero.
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
         return AttentionCarry(
             controller,
-            keys=jnp.zeros((self.max_steps, self.num_heads, self.key_size), jnp.float32),
-            values=jnp.zeros((self.max_steps, self.num_heads, self.value_size), jnp.float32),
+            memory=(Layer(jnp.zeros((self.max_steps, self.num_heads * width), jnp.float32), bias=None),),
             count=jnp.zeros((), jnp.int32),
             read=jnp.zeros(self.value_size, jnp.float32),
         )
+
+    def step(
+        self,
+        carry: AttentionCarry,
+        inputs: jax.Array,
+        valid: jax.Array | bool = True,
+        apply: Callable[[Memory, Write], Memory] = memory.apply,
+    ) -> tuple[AttentionCarry, jax.Array, tuple[()], Write]:
+        """One step that also hands out the write, for `unroll` to take back on its way through the gradient.
+
+        Args:
+          carry: the state.
+          inputs: one input; see `Embedding`.
+          valid: `[]`, whether the step counts; at a step that does not the table stays as it is.
+          apply: what changes the table by the write. The gradient of `unroll` knows the changed table already.
+
+        Returns:
+          The next state, the output `[output_size]` (NaN if the table was full), an empty trace and the write.
+        """
+        embedded = self.embedding(inputs)
+        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+
+        signals = self.interface(hidden).reshape(self.num_heads, -1)
+        key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
+        place = jax.nn.one_hot(carry.count, self.max_steps, dtype=hidden.dtype)  # All zeros, if the table is full.
+        row = jnp.concatenate([key, value], axis=-1).reshape(1, -1)
+        write = Write((place[None],), (jnp.where(valid, row, 0),))
+        table = apply(carry.memory, write)
+        rows = table[0].kernel.reshape(self.max_steps, self.num_heads, -1)
+        count = carry.count + 1
+
+        weights = attend(rows, query, count)
+        read = jnp.einsum("sh,shw->hw", weights, rows)[:, self.key_size :].mean(axis=0)
+        output = self.output(jnp.concatenate([hidden, read]))
+        # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
+        # even where `unroll` masks the step.
+        output = jnp.where(count <= self.max_steps, output, jnp.nan)
+        return AttentionCarry(controller, table, count, read), output, (), write
 
     def __call__(
         self, carry: AttentionCarry | None, inputs: jax.Array
@@ -165,21 +207,5 @@ class Attention(nn.Module):
         Returns:
           `(carry, (output, ()))`, with the output `[output_size]` (NaN if the table was full) and an empty trace.
         """
-        carry = self.initial_carry() if carry is None else carry
-        embedded = self.embedding(inputs)
-        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
-
-        signals = self.interface(hidden).reshape(self.num_heads, -1)
-        key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
-        is_new = (jnp.arange(self.max_steps) == carry.count)[:, None, None]
-        keys = jnp.where(is_new, key, carry.keys)
-        values = jnp.where(is_new, value, carry.values)
-        count = carry.count + 1
-
-        weights = attend(keys, query, count)
-        read = jnp.einsum("sh,shv->hv", weights, values).mean(axis=0)
-        output = self.output(jnp.concatenate([hidden, read]))
-        # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
-        # even where `unroll` masks the step.
-        output = jnp.where(count <= self.max_steps, output, jnp.nan)
-        return AttentionCarry(controller, keys, values, count, read), (output, ())
+        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
+        return carry, (output, trace)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from benchmarks import ceilings, measuring, workload
+from benchmarks import ceilings, measuring, profile, workload
 
 TINY = workload.Workload(
     "mnm_p", "reversible", "gradient", num_steps=3, batch_size=2, size=3, num_layers=2, num_heads=1
@@ -61,6 +61,25 @@ def test_the_figure_of_scaling(tmp_path):
     assert path.stat().st_size > 0
     results = json.loads(path.with_suffix(".json").read_text())
     assert list(results) == ["num_steps", "size", "batch_size", "num_heads"]
+
+
+def test_the_figure_of_drift(tmp_path):
+    path = tmp_path / "drift.png"
+    run_program("drift", *(str(path), "--lengths=4", "--anchors=2", "--size=3", "--num_layers=2", "--writers=mnm_p"))
+    assert path.stat().st_size > 0
+    errors = json.loads(path.with_suffix(".json").read_text())["mnm_p"]["4"]
+    assert list(errors) == ["plain", "reversible, no anchors", "an anchor every 2 steps"]
+    assert errors["plain"]["in_single"] == 0
+    assert all(0 < error["in_double"] < 1e-2 for error in errors.values())
+
+
+def test_the_profile_tells_products_from_passes():
+    task = dataclasses.replace(TINY, size=32, batch_size=4, num_steps=8)
+    seconds, counts = profile.trace(task)
+    assert set(seconds) == {profile.PARAMETERS, profile.MEMORY, profile.PASSES, profile.SMALL}
+    assert all(value > 0 for value in seconds.values())
+    # Every step reads the memory before and after the write, and again on the way back.
+    assert counts[profile.MEMORY] > 4 * task.num_layers * task.num_steps
 
 
 @pytest.mark.usefixtures("quick_compilation")

@@ -39,13 +39,19 @@ def steps(cell, variables, inputs):
 @pytest.fixture(scope="module")
 def almost_full(whole):
     """A carry with room for one more step."""
-    keys, values = normal(6, S, H, KEY_SIZE), normal(7, S, H, VALUE_SIZE)
-    return whole.carry._replace(keys=keys, values=values, count=jnp.array(S - 1))
+    rows = normal(6, S, H * (KEY_SIZE + VALUE_SIZE)).at[S - 1].set(0)
+    return whole.carry._replace(memory=(mnm.memory.Layer(rows, None),), count=jnp.array(S - 1))
+
+
+def table(carry):
+    """The keys `[S, H, KEY_SIZE]` and the values `[S, H, VALUE_SIZE]`."""
+    return np.split(np.asarray(carry.memory[0].kernel).reshape(S, H, -1), [KEY_SIZE], axis=2)
 
 
 def test_weights_equal_loop_and_are_zero_at_unwritten_rows():
-    keys, queries, count = normal(0, S, H, KEY_SIZE), normal(1, H, KEY_SIZE), 4
-    weights = np.asarray(attention.attend(keys, queries, count))
+    rows, queries, count = normal(0, S, H, KEY_SIZE + VALUE_SIZE), normal(1, H, KEY_SIZE), 4
+    weights = np.asarray(attention.attend(rows, queries, count))
+    keys = rows[:, :, :KEY_SIZE]
     for i in range(H):
         exponentials = [np.exp(np.dot(keys[s, i], queries[i]) / np.sqrt(KEY_SIZE)) for s in range(count)]
         np.testing.assert_allclose(weights[:count, i], exponentials / sum(exponentials), rtol=1e-5)
@@ -72,10 +78,9 @@ def test_steps_equal_numpy_loop_over_written_keys(variables, steps):
             reads.append(sum(e * v[i] for e, v in zip(exponentials, values, strict=True)) / sum(exponentials))
         read = np.mean(reads, axis=0)
 
-        np.testing.assert_allclose(carry.keys[: t + 1], keys, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(carry.values[: t + 1], values, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(carry.keys[t + 1 :], 0)
-        np.testing.assert_array_equal(carry.values[t + 1 :], 0)
+        for actual, desired in zip(table(carry), (keys, values), strict=True):
+            np.testing.assert_allclose(actual[: t + 1], desired, rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(actual[t + 1 :], 0)
         assert carry.count == t + 1
         np.testing.assert_allclose(carry.read, read, rtol=1e-4, atol=1e-6)
         expected = np.concatenate([hidden, read]) @ params["output"]["kernel"] + params["output"]["bias"]
@@ -84,7 +89,7 @@ def test_steps_equal_numpy_loop_over_written_keys(variables, steps):
 
 def test_first_step_reads_what_it_wrote(steps):
     carry, _ = steps[0]
-    np.testing.assert_allclose(carry.read, carry.values[0].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(carry.read, table(carry)[1][0].mean(axis=0), rtol=1e-6)
 
 
 def test_unroll_equals_steps(whole, steps):
@@ -98,8 +103,7 @@ def test_unused_rows_change_nothing(variables, inputs, whole):
 
 
 def test_shapes(whole):
-    assert whole.carry.keys.shape == (S, H, KEY_SIZE)
-    assert whole.carry.values.shape == (S, H, VALUE_SIZE)
+    assert whole.carry.memory[0].kernel.shape == (S, H * (KEY_SIZE + VALUE_SIZE))
     assert whole.carry.count.dtype == jnp.int32
 
 
@@ -128,8 +132,10 @@ def test_traced_count_gives_nan_past_the_end_and_overwrites_nothing(cell, unroll
     at_end, (output, _) = jax.jit(cell.apply)(variables, almost_full, inputs[0])
     assert_close(past_end.outputs[0], output)
     assert np.isnan(past_end.outputs[1:]).all()
-    assert_close((past_end.carry.keys, past_end.carry.values), (at_end.keys, at_end.values))
-    np.testing.assert_array_equal(at_end.keys[:-1], almost_full.keys[:-1])
+    assert_close(past_end.carry.memory, at_end.memory)
+    for after, before in zip(table(at_end), table(almost_full), strict=True):
+        np.testing.assert_array_equal(after[:-1], before[:-1])
+        assert np.all(after[-1] != 0)
 
 
 def test_masked_steps_past_the_end_leave_gradient_finite(cell, variables, inputs, almost_full):
@@ -150,9 +156,9 @@ def test_refuses_sizes_below_one(cell, name):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("keys", (S, H, KEY_SIZE + 1)), ("keys", (S, KEY_SIZE)), ("queries", (KEY_SIZE,)), ("queries", (1, H, KEY_SIZE))],
+    [("rows", (S, H + 1, KEY_SIZE)), ("rows", (S, KEY_SIZE)), ("queries", (KEY_SIZE,)), ("queries", (1, H, KEY_SIZE))],
 )
 def test_attend_names_the_argument_of_wrong_shape(name, shape):
-    arguments = {"keys": jnp.ones((S, H, KEY_SIZE)), "queries": jnp.ones((H, KEY_SIZE)), name: jnp.ones(shape)}
+    arguments = {"rows": jnp.ones((S, H, KEY_SIZE)), "queries": jnp.ones((H, KEY_SIZE)), name: jnp.ones(shape)}
     with pytest.raises(AssertionError, match=f"argument '{name}'"):
         attention.attend(**arguments, count=1)
