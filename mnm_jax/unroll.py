@@ -28,6 +28,10 @@ PyTree = Any
 # The walk back is as exact as the forward pass for thousands of steps: benchmarks/RESULTS.md.
 ANCHOR_EVERY = 2048
 
+# On a CPU, of the memories that are unrolled together; their gradients take as much again.
+_BLOCK_BYTES = 2**21
+_LEAST_BLOCK = 8
+
 
 class Unrolled(NamedTuple):
     """What an episode gave.
@@ -195,9 +199,31 @@ def _unroll_anchored(cell: nn.Module, anchor_every: int, is_batch: bool, variabl
 
 
 def _unroll_batch(cell: nn.Module, anchor_every: int, variables: PyTree, own: PyTree) -> Unrolled:
-    carry, *steps = own
-    carry, *results = _unroll_anchored(cell, anchor_every, True, variables, (carry, *_swap_axes(steps)))
-    return Unrolled(carry, *_swap_axes(results))
+    def unroll_block(own: PyTree) -> Unrolled:
+        carry, *steps = own
+        carry, *results = _unroll_anchored(cell, anchor_every, True, variables, (carry, *_swap_axes(steps)))
+        return Unrolled(carry, *_swap_axes(results))
+
+    carry, *_ = own
+    batch_size = jax.tree.leaves(own)[0].shape[0]
+    block_size = _block_size(batch_size, sum(leaf.nbytes for leaf in jax.tree.leaves(carry.memory)) // batch_size)
+    if block_size == batch_size:
+        return unroll_block(own)
+    blocks = jax.tree.map(lambda x: x.reshape(-1, block_size, *x.shape[1:]), own)
+    return jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), jax.lax.map(unroll_block, blocks))
+
+
+def _block_size(batch_size: int, memory_bytes: int) -> int:
+    """How many episodes are unrolled at a time: all of them, but on a CPU as many as its caches hold from step to step.
+
+    That makes the gradient of 32 episodes 10 to 14% faster, and that of 128 twice as fast (benchmarks/RESULTS.md).
+    """
+    if jax.default_backend() != "cpu":
+        return batch_size
+    # Products with the parameters want some episodes at once, however large the memories.
+    most = max(_LEAST_BLOCK, _BLOCK_BYTES // memory_bytes)
+    sizes = range(min(most, batch_size), most // 2, -1)
+    return next((size for size in sizes if batch_size % size == 0), batch_size)
 
 
 def _swap_axes(tree: PyTree) -> PyTree:

@@ -1,6 +1,7 @@
 """Tests of whole episodes."""
 
 import functools
+import importlib
 import itertools
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from writer_suite import draw_variables
 
 import mnm_jax as mnm
 from mnm_jax.memory import Layer, Memory, Write
+
+unroll_module = importlib.import_module("mnm_jax.unroll")  # The package has the function by this name.
 
 NUM_STEPS = 5
 LENGTH = 3
@@ -204,6 +207,32 @@ class TestBatch:
         summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), singles)
         wanted = (of_variables, of_inputs, of_carry, run)
         chex.assert_trees_all_close((summed, *others, results), wanted, rtol=1e-10, atol=1e-12)
+
+    def test_blocks_equal_the_whole(self, monkeypatch, float64):
+        """What does not fit into the caches of a CPU is unrolled some episodes at a time."""
+        cell, batch_size = make(WRITERS["gradient"]), 20
+        variables = draw_variables(cell, INPUTS[0, 0])
+        inputs = np.random.default_rng(2).normal(size=(batch_size, NUM_STEPS, 3))
+        lengths = np.arange(batch_size) % (NUM_STEPS + 1)
+
+        def loss(variables, inputs):
+            run = jax.vmap(lambda *own: mnm.unroll(cell, variables, own[0], length=own[1]))(inputs, lengths)
+            return LOSSES["everything"](run), run
+
+        results = []
+        for block_size in (batch_size, 5):
+            monkeypatch.setattr(unroll_module, "_block_size", lambda *_, block_size=block_size: block_size)
+            results.append(jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, inputs))
+        chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-12)
+
+    def test_size_of_a_block(self, monkeypatch):
+        monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+        memory_bytes = 3 * 100 * 100 * 4
+        assert [unroll_module._block_size(n, memory_bytes) for n in (4, 16, 32, 30, 128, 31)] == [4, 16, 16, 15, 16, 31]
+        assert unroll_module._block_size(64, 100 * memory_bytes) == 8
+        assert unroll_module._block_size(64, 100) == 64
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        assert unroll_module._block_size(128, memory_bytes) == 128
 
     def test_seeds_have_variables_of_their_own(self, float64):
         writer = WRITERS["local"]
