@@ -58,18 +58,18 @@ def kinds_of_instructions(text: str, workload: Workload) -> dict[str, str]:
     shapes, kinds = {}, {}
     for name, shape, _, _ in _INSTRUCTION.findall(text):
         shapes[name] = shape
-    size, batch_size = workload.size, workload.batch_size
-    memories = f"f32[{batch_size},{size},{size}]"
+    # Of all episodes, or of as many as are unrolled at a time.
+    memories = re.compile(rf"f32\[\d+,{workload.size},{workload.size}\]")
     computations = {part.split(" ", 1)[0].lstrip("%"): part for part in re.split(r"\n\n(?=%|ENTRY)", text)}
     for name, shape, opcode, rest in _INSTRUCTION.findall(text):
         called = re.search(r"calls=%?([\w.\-]+)", rest)
         is_product = opcode == "dot" or (called and " dot(" in computations.get(called.group(1), ""))
         operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
-        has_memories = memories in (shape, *(shapes.get(operand) for operand in operands))
+        has_memories = any(memories.fullmatch(shapes.get(other, "")) for other in (name, *operands))
         if is_product:
             kinds[name] = MEMORY if has_memories else PARAMETERS
         else:
-            kinds[name] = PASSES if shape == memories else SMALL
+            kinds[name] = PASSES if memories.fullmatch(shape) else SMALL
     return kinds
 
 
