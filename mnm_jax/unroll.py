@@ -216,13 +216,14 @@ def _unroll_batch(cell: nn.Module, anchor_every: int, variables: PyTree, own: Py
 def _block_size(batch_size: int, memory_bytes: int) -> int:
     """How many episodes are unrolled at a time: all of them, but on a CPU as many as its caches hold from step to step.
 
-    That makes the gradient of 32 episodes 10 to 14% faster, and that of 128 twice as fast (benchmarks/RESULTS.md).
+    That makes the gradient of 128 episodes twice as fast (benchmarks/RESULTS.md). What the gradient keeps of a block is
+    there twice for a while, so fewer than four blocks are not worth it.
     """
     if jax.default_backend() != "cpu":
         return batch_size
     # Products with the parameters want some episodes at once, however large the memories.
     most = max(_LEAST_BLOCK, _BLOCK_BYTES // memory_bytes)
-    sizes = range(min(most, batch_size), most // 2, -1)
+    sizes = range(min(most, batch_size // 4), most // 2, -1)
     return next((size for size in sizes if batch_size % size == 0), batch_size)
 
 

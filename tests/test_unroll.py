@@ -228,8 +228,8 @@ class TestBatch:
     def test_size_of_a_block(self, monkeypatch):
         monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
         memory_bytes = 3 * 100 * 100 * 4
-        assert [unroll_module._block_size(n, memory_bytes) for n in (4, 16, 32, 30, 128, 31)] == [4, 16, 16, 15, 16, 31]
-        assert unroll_module._block_size(64, 100 * memory_bytes) == 8
+        assert [unroll_module._block_size(n, memory_bytes) for n in (1, 32, 64, 60, 67, 128)] == [1, 32, 16, 15, 67, 16]
+        assert unroll_module._block_size(32, 100 * memory_bytes) == 8
         assert unroll_module._block_size(64, 100) == 64
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         assert unroll_module._block_size(128, memory_bytes) == 128
