@@ -24,7 +24,7 @@ from mnm_jax import training
 
 _NUM_KILLS = flags.DEFINE_integer("num_kills", 30, "How often to kill the training.", lower_bound=1)
 _NUM_DURING_SAVE = flags.DEFINE_integer("num_during_save", 10, "How many kills must hit a save.", lower_bound=0)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the moments of the kills.")
+_MOMENTS_SEED = flags.DEFINE_integer("moments_seed", 0, "Seed of the moments of the kills.")
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _LIFE_SECONDS = 300  # No life of the training takes so long.

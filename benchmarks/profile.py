@@ -8,18 +8,14 @@ share. The last lines compare it with the floor: what `benchmarks.ceilings` coun
 one episode alone, which is no more than starting the same operations. Tracing slows small operations.
 """
 
-import collections
 import dataclasses
-import re
 import statistics
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import jax
 from absl import app, flags, logging
 
-from benchmarks import ceilings, workload
+from benchmarks import ceilings, tracing, workload
 from benchmarks.workload import Workload
 from mnm_jax.analysis import tables
 
@@ -37,64 +33,7 @@ flags.register_validator(
     f"takes one or more of {', '.join(workload.WRITERS)}, separated by commas",
 )
 
-PARAMETERS, MEMORY, PASSES, SMALL = (
-    "products with parameters",
-    "products with the memories",
-    "passes over the memories (writes, their gradients, copies)",
-    "all else (gates, norms, slices)",
-)
 _REPEATS = 7
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (\S+?)(?:\{[\d,]*\})? ([\w\-]+)\((.*)$", re.MULTILINE)
-_FRAMES = ("while", "call", "conditional")  # Their time is that of what they run.
-
-
-def kinds_of_instructions(text: str, workload: Workload) -> dict[str, str]:
-    """Which kind each instruction of a compiled program is, by its name.
-
-    Args:
-      text: the program, in XLA's own notation.
-      workload: what it runs; tells memories from parameters, by their shape.
-    """
-    shapes, kinds = {}, {}
-    for name, shape, _, _ in _INSTRUCTION.findall(text):
-        shapes[name] = shape
-    # Of all episodes, or of as many as are unrolled at a time.
-    memories = re.compile(rf"f32\[\d+,{workload.size},{workload.size}\]")
-    computations = {part.split(" ", 1)[0].lstrip("%"): part for part in re.split(r"\n\n(?=%|ENTRY)", text)}
-    for name, shape, opcode, rest in _INSTRUCTION.findall(text):
-        called = re.search(r"calls=%?([\w.\-]+)", rest)
-        is_product = opcode == "dot" or (called and " dot(" in computations.get(called.group(1), ""))
-        operands = re.findall(r"%([\w.\-]+)", rest.split("), ")[0])
-        has_memories = any(memories.fullmatch(shapes.get(other, "")) for other in (name, *operands))
-        if is_product:
-            kinds[name] = MEMORY if has_memories else PARAMETERS
-        else:
-            kinds[name] = PASSES if memories.fullmatch(shape) else SMALL
-    return kinds
-
-
-def trace(task: Workload) -> tuple[Mapping[str, float], Mapping[str, int]]:
-    """Traces one run of a workload.
-
-    Returns:
-      The seconds that each kind of operation took, and how many of it were run.
-    """
-    program = workload.program(task)
-    program.run()
-    kinds = kinds_of_instructions(workload.compiled(task).as_text(), task)
-    seconds, counts = collections.Counter(), collections.Counter()
-    with tempfile.TemporaryDirectory() as directory:
-        with jax.profiler.trace(directory):
-            program.run()
-        (path,) = Path(directory).rglob("*.xplane.pb")
-        for plane in jax.profiler.ProfileData.from_file(str(path)).planes:
-            for event in (event for line in plane.lines for event in line.events):
-                name = dict(event.stats).get("hlo_op")
-                if name is not None and not name.startswith(_FRAMES):
-                    kind = kinds.get(name, SMALL)
-                    seconds[kind] += event.duration_ns / 1e9
-                    counts[kind] += 1
-    return seconds, counts
 
 
 def median_seconds(task: Workload) -> float:
@@ -113,11 +52,11 @@ def main(argv: Sequence[str]) -> None:
     print("{}, jax {}; T={}, B={}, d={}, L={}, H={}".format(jax.devices()[0].device_kind, jax.__version__, *sizes))
     for writer in _WRITERS.value:
         task = Workload(writer, "reversible", _RUN.value, *sizes)
-        seconds, counts = trace(task)
+        seconds, counts = tracing.trace(task)
         total = sum(seconds.values())
         rows = [
             [kind, f"{counts[kind] / task.num_steps:.0f}", f"{1e3 * seconds[kind]:.0f}", f"{seconds[kind] / total:.0%}"]
-            for kind in (PARAMETERS, MEMORY, PASSES, SMALL)
+            for kind in tracing.KINDS
         ]
         print(f"\n{writer}, {task.run}, traced:\n")
         print(tables.to_markdown(["operations", "in a step", "ms", "share"], rows), flush=True)

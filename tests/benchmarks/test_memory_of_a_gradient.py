@@ -2,15 +2,15 @@
 
 import pytest
 
-from benchmarks import memory
+from benchmarks import footprint
 
 
 @pytest.mark.parametrize("model", ["mnm_p", "salu", "attention"])
 def test_the_saving_gradient_takes_less(model):
-    cell = memory.make_cell(model, 16, 2, 1, 60)
-    plain, saving = (memory.temporary_bytes(cell, 60, 4, reversible=flag) for flag in (False, True))
+    cell = footprint.make_cell(model, 16, 2, 1, 60)
+    plain, saving = (footprint.temporary_bytes(cell, 60, 4, reversible=flag) for flag in (False, True))
     assert 0 < saving < plain / 2
 
 
 def test_the_peak_is_that_of_a_process_with_jax():
-    assert 1e7 < memory.peak_bytes(memory.make_cell("mnm_p", 4, 1, 1, 3), 3, 1) < 1e11
+    assert 1e7 < footprint.peak_bytes(footprint.make_cell("mnm_p", 4, 1, 1, 3), 3, 1) < 1e11

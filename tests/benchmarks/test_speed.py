@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from benchmarks import ceilings, measuring, profile, workload
+from benchmarks import ceilings, measuring, tracing, workload
 
 TINY = workload.Workload(
     "mnm_p", "reversible", "gradient", num_steps=3, batch_size=2, size=3, num_layers=2, num_heads=1
@@ -75,11 +75,11 @@ def test_the_figure_of_drift(tmp_path):
 
 def test_the_profile_tells_products_from_passes():
     task = dataclasses.replace(TINY, size=32, batch_size=4, num_steps=8)
-    seconds, counts = profile.trace(task)
-    assert set(seconds) == {profile.PARAMETERS, profile.MEMORY, profile.PASSES, profile.SMALL}
+    seconds, counts = tracing.trace(task)
+    assert set(seconds) == set(tracing.KINDS)
     assert all(value > 0 for value in seconds.values())
     # Every step reads the memory before and after the write, and again on the way back.
-    assert counts[profile.MEMORY] > 4 * task.num_layers * task.num_steps
+    assert counts[tracing.MEMORY] > 4 * task.num_layers * task.num_steps
 
 
 @pytest.mark.usefixtures("quick_compilation")
