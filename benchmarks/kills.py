@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells dozens of lines for each checkpoint.
     with tempfile.TemporaryDirectory() as directory:
         num_kills, num_during_save, same_parameters, same_metrics = torture(
-            pathlib.Path(directory), _NUM_KILLS.value, _NUM_DURING_SAVE.value, _SEED.value
+            pathlib.Path(directory), _NUM_KILLS.value, _NUM_DURING_SAVE.value, _MOMENTS_SEED.value
         )
     print(f"{num_kills} kills, {num_during_save} of them during a save")
     print(f"final parameters: {'the same' if same_parameters else 'DIFFERENT'}")

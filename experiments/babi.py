@@ -11,6 +11,7 @@ environment variable BABI_ARCHIVE names; else it is downloaded.
 The test files are evaluated when a training ends, once, with the parameters that were best on the validation stories.
 """
 
+import collections
 import functools
 import itertools
 import json
@@ -158,7 +159,7 @@ def tokens_per_second(configuration: training.Configuration, directory: pathlib.
       The median over the intervals between evaluations, for the first ones compile; `None` if there was none yet.
     """
     timing = [json.loads(line) for line in (directory / training.TIMING).read_text().splitlines()]
-    tokens = dict.fromkeys((line["update"] for line in timing), 0.0)
+    tokens = collections.defaultdict(float)
     for line in map(json.loads, (directory / training.METRICS).read_text().splitlines()):
         tokens[line["update"]] += configuration.training.batch_size * (line.get("train_num_tokens") or 0.0)
     speeds = [
