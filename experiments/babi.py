@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import command_line, launcher, plot
+from experiments import command_line, launcher, plot, products
 from mnm_jax import training
 from mnm_jax.analysis.errors import TEST
 from mnm_jax.tasks import babi
@@ -124,20 +124,10 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
                 "tasks": [{"task": number, "errors": n, "questions": m} for number, (n, m) in counts.items()],
             }
         )
-    _save_episode(configuration, report.state.params, directory / _EPISODE)
+    example = _first_held_out(task, configuration.training)
+    products.save_episode(task, configuration.cell(), report.state.params, example, directory / _EPISODE)
     _write(directory / _DATA_SUMMARY, task.loaded.summary())
     _write(directory / TEST, {"update": report.update, "seeds": seeds})
-
-
-def _save_episode(configuration: training.Configuration, params: PyTree, path: pathlib.Path) -> None:
-    """Saves what the memory of the first seed does in one validation episode, for a cell that has one."""
-    cell, task = configuration.cell(), configuration.task
-    example = _first_held_out(task, configuration.training)
-    first = jax.tree.map(lambda leaf: leaf[0], params)
-    trace = jax.jit(lambda params: training.unroll_example(cell, {"params": params}, example).trace)(first)
-    if trace:
-        labels, arrays = task.symbols(example), jax.device_get(trace)._asdict()
-        np.savez(path, labels=labels, **{name: array[: len(labels)] for name, array in arrays.items()})
 
 
 def _first_held_out(task: Babi, settings: training.Settings) -> babi.Example:
@@ -146,10 +136,7 @@ def _first_held_out(task: Babi, settings: training.Settings) -> babi.Example:
 
 
 def _write(path: pathlib.Path, contents: dict[str, Any]) -> None:
-    """Writes a file, whole or not at all: where it is, nothing is left to do."""
-    new = path.with_suffix(".tmp")
-    new.write_text(json.dumps(contents, indent=2) + "\n")
-    new.replace(path)
+    products.write_whole(path, json.dumps(contents, indent=2) + "\n")
 
 
 def tokens_per_second(configuration: training.Configuration, directory: pathlib.Path) -> float | None:

@@ -12,10 +12,8 @@ import json
 import pathlib
 
 import jax
-import numpy as np
 
-import mnm_jax as mnm
-from experiments import launcher, plot
+from experiments import launcher, plot, products
 from mnm_jax import training
 from mnm_jax.tasks.dictionary import Dictionary
 
@@ -38,7 +36,9 @@ def num_pairs_to_evaluate(task: Dictionary) -> list[int]:
 
 def conclude(configuration: training.Configuration, report: training.Report, directory: pathlib.Path) -> None:
     """Saves an episode of the first seed; and of a finished model, how it does beyond what it was trained on."""
-    _save_episode(configuration, report.state, directory / _EPISODE)
+    task = configuration.task
+    example = task.sample(jax.random.key(configuration.training.evaluation_seed))
+    products.save_episode(task, configuration.cell(), report.state.params, example, directory / _EPISODE)
     if report.is_finished:
         _generalize(configuration, report.state, directory / _GENERALIZATION)
 
@@ -54,19 +54,7 @@ def _generalize(configuration: training.Configuration, state: training.TrainStat
         for i, seed in enumerate(configuration.seeds):
             values = {metric: float(metrics[metric][i]) for metric in ("character_accuracy", "word_accuracy")}
             lines.append(json.dumps({"seed": seed, "num_pairs": num_pairs, **values}) + "\n")
-    new = path.with_suffix(".tmp")
-    new.write_text("".join(lines))
-    new.replace(path)  # Whole or not at all: where it is, nothing is left to do.
-
-
-def _save_episode(configuration: training.Configuration, state: training.TrainState, path: pathlib.Path) -> None:
-    """Saves what the memory of the first seed did in one held-out episode, for a cell that has one."""
-    cell, task = configuration.cell(), configuration.task
-    example = task.sample(jax.random.key(configuration.training.evaluation_seed))
-    first = jax.tree.map(lambda leaf: leaf[0], state.params)
-    trace = jax.jit(lambda params, inputs: mnm.unroll(cell, {"params": params}, inputs).trace)(first, example.inputs)
-    if trace:
-        np.savez(path, labels=task.symbols(example), **jax.device_get(trace)._asdict())
+    products.write_whole(path, "".join(lines))
 
 
 def run() -> None:

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import command_line
 from experiments.interruption import Interruption
+from experiments.products import write_whole
 from mnm_jax import models, tasks, training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file and :NAME; the demo if not given.")
@@ -287,12 +288,7 @@ def _lock(workdir: pathlib.Path) -> Iterator[None]:
 def _begin(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> None:
     """Writes the configuration, whole or not at all, and removes what would not fit longer curves."""
     directory.mkdir(parents=True, exist_ok=True)
-    new = directory / f"{training.CONFIG}.tmp"
-    with new.open("w") as file:
-        file.write(configuration.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(directory / training.CONFIG)
+    write_whole(directory / training.CONFIG, configuration.to_json())
     for product in products:
         (directory / product).unlink(missing_ok=True)
 
