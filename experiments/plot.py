@@ -3,8 +3,9 @@
     python -m experiments.plot WORKDIR [WORKDIR...]
 
 writes into each working directory `learning_curves.png` and, of the dictionary task, `takeoff.md`, `takeoff.csv`,
-`generalization.png`; of the bAbI tasks `errors.md`, `errors.csv` and `errors.png`; and for each model with a written
-memory `similarity_<model>.png`.
+`generalization.png`; of the bAbI tasks `errors.md`, `errors.csv` and `errors.png`; of the maze `rewards.md`,
+`rewards.csv`, `visits.png` and for each agent `episode_<model>.gif`; and for each model with a written memory, but in
+the maze, `similarity_<model>.png`.
 """
 
 import dataclasses
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import command_line
-from mnm_jax.analysis import curves, errors, similarity, style, takeoff
+from mnm_jax.analysis import curves, errors, lifetimes, similarity, style, takeoff
+from mnm_jax.analysis.maze import save_gif
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
+from mnm_jax.tasks import MazeTask
 from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
 
@@ -77,7 +80,32 @@ def _make_babi_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
     return [path, *paths, *similarities]
 
 
-_MAKERS = {"dictionary": _make_dictionary_figures, "babi": _make_babi_figures}
+def _make_maze_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    task = MazeTask(**runs[0].task)
+    title = f"maze of size {task.size}, episodes of {task.episode_length} steps, reward {task.reward:g}"
+    paths = [workdir / "learning_curves.png"]
+    levels = {name: level.mean for name, level in task.levels().items()}
+    curves.reward_curves(runs, f"Learning curves\n{title}", levels).savefig(paths[0])
+    tested = {run.model: agent for run in runs if (agent := lifetimes.load(run)) is not None}
+    if skipped := [run for run in runs if run.model not in tested]:
+        print(f"{workdir}/rewards.*, visits.png: without {_names(skipped)}, for there is no {lifetimes.LIFETIMES}")
+    if not tested:
+        return paths
+    rows = lifetimes.summarize(list(tested.values()))
+    paths += [workdir / name for name in ("rewards.md", "rewards.csv", "visits.png")]
+    paths[1].write_text(lifetimes.to_markdown(rows))
+    paths[2].write_text(lifetimes.to_csv(rows))
+    shown = [run for run in runs if run.model in tested]
+    visits = {model: lifetimes.visits_of(agent) for model, agent in tested.items()}
+    curves.visit_curves(shown, visits, f"Search and recall: steps from visit to visit\n{title}").savefig(paths[3])
+    for run in shown:
+        agent = tested[run.model]
+        paths.append(workdir / f"episode_{run.directory.name}.gif")
+        save_gif(paths[-1], task.environment, agent.positions, agent.reward_position, agent.rewards[0, 0])
+    return paths
+
+
+_MAKERS = {"dictionary": _make_dictionary_figures, "babi": _make_babi_figures, "maze": _make_maze_figures}
 
 
 def _plot_generalization(

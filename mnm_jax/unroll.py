@@ -88,7 +88,7 @@ def unroll(
         raise ValueError(f"argument 'inputs': wants a leading axis of at least one time step, got shapes {shapes}")
     valid = None if length is None else jnp.arange(shape[0]) < length
     if carry is None:
-        carry = _initial_carry(cell, variables, inputs)
+        carry = initial_carry(cell, variables, jax.tree.map(lambda x: x[0], inputs))
     if hasattr(cell, "check_room"):
         cell.check_room(carry, shape[0])
     if hasattr(cell, "step"):
@@ -101,11 +101,10 @@ def unroll(
     return _unroll_carried(cell, variables, carry, inputs, valid, chunked=reversible)
 
 
-def _initial_carry(cell: nn.Module, variables: PyTree, inputs: PyTree) -> PyTree:
-    """The start of an episode, in the types that the cell computes in."""
+def initial_carry(cell: nn.Module, variables: PyTree, inputs: PyTree) -> PyTree:
+    """The start of an episode whose first inputs these are, in the types that the cell computes in."""
     carry = cell.apply(variables, method="initial_carry")
-    first_inputs = jax.tree.map(lambda x: x[0], inputs)
-    after, _ = jax.eval_shape(cell.apply, variables, carry, first_inputs)
+    after, _ = jax.eval_shape(cell.apply, variables, carry, inputs)
     # Random keys have no `astype`; what has the right type already needs none.
     return jax.tree.map(lambda leaf, like: leaf if leaf.dtype == like.dtype else leaf.astype(like.dtype), carry, after)
 

@@ -40,3 +40,53 @@ def test_errors_name_the_argument():
         objectives.cross_entropy(jnp.ones((3, 2)), jnp.zeros(4, int), jnp.ones(4))
     with pytest.raises(AssertionError, match="'error_after'"):
         objectives.meta_objective(jnp.ones((3, 1)))
+
+
+def test_returns_add_up_what_is_still_to_come():
+    returns = objectives.discounted_returns(jnp.array([1.0, 0.0, 2.0]), 0.5)
+    np.testing.assert_allclose(returns, [1.5, 1.0, 2.0])
+
+
+def actor_critic_by_hand(logits, values, actions, rewards, discount, value_weight, concentration_weight):
+    """A plain loop over the steps, and its gradients with respect to logits and values."""
+    num_steps = len(rewards)
+    loss, to_logits, to_values = 0.0, np.zeros_like(logits), np.zeros_like(values)
+    for t in range(num_steps):
+        policy = np.exp(logits[t]) / np.exp(logits[t]).sum()
+        advantage = sum(discount ** (s - t) * rewards[s] for s in range(t, num_steps)) - values[t]
+        loss += -np.log(policy[actions[t]]) * advantage + value_weight * advantage**2
+        loss += concentration_weight * np.sum(policy**2)
+        chosen = np.eye(len(policy))[actions[t]]
+        to_logits[t] = -advantage * (chosen - policy)
+        to_logits[t] += concentration_weight * 2 * policy * (policy - np.sum(policy**2))
+        to_values[t] = -2 * value_weight * advantage
+    return loss / num_steps, to_logits / num_steps, to_values / num_steps
+
+
+def test_actor_critic_and_its_gradient_are_those_computed_by_hand():
+    rng = np.random.default_rng(0)
+    logits, values, rewards = rng.normal(size=(5, 4)), rng.normal(size=5), 10.0 * rng.integers(0, 2, 5)
+    actions = rng.integers(0, 4, 5)
+    weights = {"discount": 0.9, "value_weight": 0.1, "concentration_weight": 0.03}
+
+    def loss(logits, values):
+        return objectives.actor_critic(logits, values, jnp.array(actions), jnp.array(rewards, float), **weights)
+
+    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(jnp.array(logits, float), jnp.array(values, float))
+    expected, *expected_gradients = actor_critic_by_hand(logits, values, actions, rewards, *weights.values())
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_actor_critic_names_the_argument_of_a_wrong_shape():
+    arguments = {
+        "logits": jnp.zeros((3, 4)),
+        "values": jnp.zeros(3),
+        "actions": jnp.zeros(3, int),
+        "rewards": jnp.zeros(3),
+    }
+    weights = {"discount": 0.9, "value_weight": 0.1, "concentration_weight": 0.03}
+    for name in arguments:
+        with pytest.raises(AssertionError, match=f"'{name}'"):
+            objectives.actor_critic(**arguments | {name: jnp.zeros((2, 4, 1))}, **weights)

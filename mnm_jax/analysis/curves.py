@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, StrMethodFormatter
 
 from mnm_jax.analysis import style
 from mnm_jax.analysis.runs import Run
@@ -111,6 +111,58 @@ def learning_curves(
             Line2D([], [], color=_REFERENCE_COLOR, linestyle="-", label="error after the write"),
         ]
     _finish_figure(figure, runs, title, handles)
+    return figure
+
+
+def reward_curves(runs: Sequence[Run], title: str, levels: Mapping[str, float]) -> Figure:
+    """Draws how agents learn: the reward of an episode against the steps of the environment.
+
+    Args:
+      runs: the agents, all in the same environment.
+      title: the title, but for the number of seeds and the meaning of the band, which are added.
+      levels: reference levels by name. One that no agent comes near is named at the upper edge.
+    """
+    looks = style.styles([run.model for run in runs])
+    figure = Figure(figsize=(9, 5.5), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for run in runs:
+        x = run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
+        _plot_seeds(axes, x, run.metrics["eval_episode_reward"], looks[run.model], show_each=True)
+    top = 1.1 * max(float(np.nanmax(run.metrics["eval_episode_reward"])) for run in runs)
+    top = max(top, 1.5 * min(levels.values()))
+    within = {name: level for name, level in levels.items() if level <= top}
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), top)
+    _label_levels(axes, within, gap=0.05 * top)
+    beyond = [f"{name} ({level:.3g})" for name, level in levels.items() if level > top]
+    axes.text(1.012, 1, "\n".join(f"{text} \u2191" for text in beyond), transform=axes.transAxes, size=8.5, color="0.2")
+    axes.set_ylabel("reward of an episode")
+    axes.set_xlabel("training (steps of the environment)")
+    axes.xaxis.set_major_formatter(EngFormatter(sep="", unit=""))
+    _finish(axes)
+    _finish_figure(figure, runs, title, _handles(runs, [looks[run.model] for run in runs]) + _seed_handles(runs))
+    return figure
+
+
+def visit_curves(runs: Sequence[Run], steps: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Draws how long agents look for the reward: the first time, and when they could remember it.
+
+    Args:
+      runs: the agents.
+      steps: for each model `[S, K]`, the mean number of steps of an episode from visit `k - 1` to visit `k`.
+      title: the title, but for the number of seeds and the meaning of the band, which are added.
+    """
+    looks = style.styles([run.model for run in runs])
+    figure = Figure(figsize=(9, 5.5), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for run in runs:
+        visits = np.arange(1, steps[run.model].shape[1] + 1)
+        _plot_seeds(axes, visits, steps[run.model], looks[run.model], show_each=True)
+    axes.set_ylabel("steps since the visit before, or the start\n(mean over episodes that have this visit)")
+    axes.set_xlabel("visit to the reward in an episode")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=0)
+    _finish(axes)
+    _finish_figure(figure, runs, title, _handles(runs, [looks[run.model] for run in runs]) + _seed_handles(runs))
     return figure
 
 
@@ -222,14 +274,14 @@ def _line(look: style.Style) -> dict[str, Any]:
     }
 
 
-def _label_levels(axes: Axes, levels: Mapping[str, float]) -> None:
-    """Draws horizontal lines and names them in the right margin, where there is no data."""
-    margin = axes.get_yaxis_transform()  # Across: in widths of the axes. Up: in accuracy.
+def _label_levels(axes: Axes, levels: Mapping[str, float], gap: float = 0.08) -> None:
+    """Draws horizontal lines and names them in the right margin, where there is no data, at least `gap` apart."""
+    margin = axes.get_yaxis_transform()  # Across: in widths of the axes. Up: in units of the data.
     dashes = dict(zip(levels, _REFERENCE_DASHES, strict=False))
     height = -np.inf
     for name, level in sorted(levels.items(), key=lambda item: item[1]):
         axes.axhline(level, color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, zorder=1)
-        height = max(level, height + 0.08)  # The names of levels that are close must not overlap.
+        height = max(level, height + gap)  # The names of levels that are close must not overlap.
         axes.text(1.012, height, f"{name} ({level:.2g})", transform=margin, size=8.5, va="center", color="0.2")
 
 

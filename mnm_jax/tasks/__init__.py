@@ -3,8 +3,9 @@
 from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi import Babi
 from mnm_jax.tasks.dictionary import Dictionary
+from mnm_jax.tasks.maze_task import MazeTask
 
 # By the name of the experiment that trains on them.
-TASKS = {"babi": Babi, "dictionary": Dictionary}
+TASKS = {"babi": Babi, "dictionary": Dictionary, "maze": MazeTask}
 
-__all__ = ["TASKS", "Babi", "Dictionary", "babi"]
+__all__ = ["TASKS", "Babi", "Dictionary", "MazeTask", "babi"]

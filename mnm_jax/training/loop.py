@@ -217,6 +217,10 @@ def _draw_buckets(task: Task, update: int, length: int) -> list[tuple[int, int]]
 def _describe(task: Task, settings: Settings, seeds: Sequence[int]) -> dict[str, Any]:
     """What a state depends on, besides the cell, which shows in its arrays."""
     about = {"task": repr(task), "seeds": list(seeds), **dataclasses.asdict(settings)}
+    for field in dataclasses.fields(Settings):
+        # Checkpoints of earlier versions do not name these.
+        if field.name in ("adam_epsilon", "idle_updates") and about[field.name] == field.default:
+            del about[field.name]
     if settings.schedule == "constant":
         del about["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.
     return about

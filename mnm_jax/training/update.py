@@ -17,6 +17,7 @@ import numpy as np
 import optax
 
 from mnm_jax import _checks, objectives
+from mnm_jax.policy import Policy, policy
 from mnm_jax.unroll import Unrolled, unroll
 
 PyTree = Any
@@ -26,7 +27,8 @@ Metrics = dict[str, jax.Array]
 class Task(Protocol):
     """What a task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode.
 
-    Its episodes are drawn by `sample`. A task whose episodes come from data of several shapes is a `BucketedTask`.
+    Its episodes are drawn by `sample`. A task whose episodes come from data of several shapes is a `BucketedTask`; one
+    whose episodes depend on what the model does in them is an `InteractiveTask`.
 
     Attributes:
       headline: the name of the metric that says how good a model is; the larger, the better.
@@ -94,6 +96,21 @@ class BucketedTask(Task, Protocol):
         ...
 
 
+class InteractiveTask(Protocol):
+    """A task in whose episodes the inputs follow from the model's outputs, as those of an agent in an environment do.
+
+    An episode is acted first, without a gradient, and then unrolled, like that of any other task, on the inputs that
+    were recorded. So whatever was drawn at random is drawn once, and the gradient cannot meet another episode than the
+    one that was acted.
+
+    All that a `Task` has it has too, but `sample`.
+    """
+
+    def act(self, rng: jax.Array, policy: Policy) -> Any:
+        """Lets a model act an episode; returns what `Task.sample` returns, of `T` steps."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """How to train.
@@ -102,9 +119,11 @@ class Settings:
       num_updates: how many updates in all.
       batch_size: episodes per update, `B`.
       learning_rate: of Adam.
+      adam_epsilon: what Adam adds to the root of the second moment.
       schedule: of the learning rate: `'constant'`, or `'cosine'`, which ends at zero after `num_updates`.
       clip_norm: the largest global norm of the gradient; what is above is scaled down to it.
       meta_weight: weight of the meta-objective in the loss, lambda. Of no effect for a cell without a written memory.
+      idle_updates: the first so many updates compute everything and change nothing.
       evaluate_every: updates between two evaluations.
       evaluation_episodes: how many held-out episodes an evaluation takes, the same ones every time.
       evaluation_seed: seed of the held-out episodes.
@@ -113,9 +132,11 @@ class Settings:
     num_updates: int
     batch_size: int = 32
     learning_rate: float = 3e-3
+    adam_epsilon: float = 1e-8
     schedule: str = "constant"
     clip_norm: float = 1.0
     meta_weight: float = 0.03
+    idle_updates: int = 0
     evaluate_every: int = 50
     evaluation_episodes: int = 256
     evaluation_seed: int = 1_000_000
@@ -128,7 +149,9 @@ class Settings:
             evaluate_every=self.evaluate_every,
             evaluation_episodes=self.evaluation_episodes,
         )
-        for name in ("learning_rate", "clip_norm", "meta_weight"):
+        if self.idle_updates < 0:
+            raise ValueError(f"idle_updates must not be negative, got {self.idle_updates!r}")
+        for name in ("learning_rate", "adam_epsilon", "clip_norm", "meta_weight"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {value!r}")
@@ -158,7 +181,7 @@ class TrainState(NamedTuple):
         come from `fold_in(rng, i)`.
       update: `[]`, how many updates were made.
       sums: what the updates since the last evaluation measured, summed, and under `num_applied` and `num_skipped` how
-        many of them changed the parameters and how many were left out because loss or gradient was not finite.
+        many of them there were and how many were left out because loss or gradient was not finite.
       best: the best evaluation so far.
     """
 
@@ -198,9 +221,15 @@ def sample_batch(task: Task, rng: jax.Array, num_episodes: int) -> PyTree:
 
 
 def held_out(task: Task, settings: Settings) -> list[PyTree]:
-    """The held-out episodes, a batch for each shape: the same for every model and seed."""
+    """The held-out episodes, a batch for each shape: the same for every model and seed.
+
+    Those of an interactive task are yet to be acted: they are the data of their random keys, `[N, 2]`.
+    """
     if hasattr(task, "buckets"):
         return list(task.held_out(settings.evaluation_seed, settings.evaluation_episodes))
+    if hasattr(task, "act"):
+        rngs = jax.random.split(jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)
+        return [jax.random.key_data(rngs)]
     return [sample_batch(task, jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)]
 
 
@@ -215,10 +244,13 @@ def unroll_example(cell: nn.Module, variables: PyTree, example: Any) -> Unrolled
     Returns:
       What `unroll` gives.
     """
-    # A table costs its full size at each step.
-    if hasattr(cell, "with_room"):
-        cell = cell.with_room(jax.tree.leaves(example.inputs)[0].shape[0])
+    cell = _with_room(cell, jax.tree.leaves(example.inputs)[0].shape[0])
     return unroll(cell, variables, example.inputs, length=getattr(example, "length", None))
+
+
+def _with_room(cell: nn.Module, num_steps: int) -> nn.Module:
+    # A table costs its full size at each step.
+    return cell.with_room(num_steps) if hasattr(cell, "with_room") else cell
 
 
 def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: str | None = None) -> Functions:
@@ -237,9 +269,14 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
     learning_rate = settings.learning_rate
     if settings.schedule == "cosine":
         learning_rate = optax.cosine_decay_schedule(learning_rate, settings.num_updates)
-    optimizer = optax.chain(optax.clip_by_global_norm(settings.clip_norm), optax.adam(learning_rate))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(settings.clip_norm), optax.adam(learning_rate, eps=settings.adam_epsilon)
+    )
+    is_interactive = hasattr(task, "act")
 
-    def sample(rng: jax.Array, bucket: PyTree) -> Any:
+    def sample(params: PyTree, rng: jax.Array, bucket: PyTree) -> Any:
+        if is_interactive:
+            return task.act(rng, policy(_with_room(cell, task.num_steps), {"params": params}))
         return task.sample(rng) if bucket is None else task.sample(rng, bucket)
 
     def run_episode(params: PyTree, example: Any) -> tuple[jax.Array, Metrics]:
@@ -262,7 +299,7 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         if axis_name is not None:
             share = settings.batch_size // jax.lax.axis_size(axis_name)
             rngs = jax.lax.dynamic_slice_in_dim(rngs, share * jax.lax.axis_index(axis_name), share)
-        examples = jax.vmap(sample, in_axes=(0, None))(rngs, bucket)
+        examples = jax.vmap(sample, in_axes=(None, 0, None))(params, rngs, bucket)
         (loss, metrics), grads = jax.value_and_grad(run_batch, has_aux=True)(params, examples)
         return (grads, loss, metrics) if axis_name is None else jax.lax.pmean((grads, loss, metrics), axis_name)
 
@@ -270,10 +307,16 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         rng_params, rng_data = jax.random.split(rng)
         # Any bucket would do that has episodes.
         bucket = task.buckets[task.draw_buckets([0])[0]] if hasattr(task, "buckets") else None
-        inputs = jax.eval_shape(sample, rng_data, bucket).inputs
+        if is_interactive:
+            # The inputs of a first step have a shape before there are parameters.
+            idler = Policy(lambda inputs: (), lambda carry, inputs: (carry, jnp.zeros(task.output_size)))
+            inputs = jax.eval_shape(lambda rng: task.act(rng, idler), rng_data).inputs
+        else:
+            inputs = jax.eval_shape(sample, None, rng_data, bucket).inputs
         first_inputs = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), inputs)
         params = cell.init(rng_params, None, first_inputs)["params"]
-        examples = jax.eval_shape(jax.vmap(sample, in_axes=(0, None)), jax.random.split(rng_data, 1), bucket)
+        draw = jax.vmap(sample, in_axes=(None, 0, None))
+        examples = jax.eval_shape(draw, params, jax.random.split(rng_data, 1), bucket)
         measured = {**jax.eval_shape(run_batch, params, examples)[1], "gradient_norm": jnp.zeros(())}
         start = jnp.zeros((), jnp.int32)
         return TrainState(
@@ -295,8 +338,9 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
 
         # One bad update must not make every later one bad: it is left out, and the loop decides whether to go on.
         is_finite = jnp.isfinite(loss) & jnp.isfinite(measured["gradient_norm"])
+        is_applied = is_finite & (state.update >= settings.idle_updates)
         params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(is_finite, new, old), (params, opt_state), (state.params, state.opt_state)
+            lambda new, old: jnp.where(is_applied, new, old), (params, opt_state), (state.params, state.opt_state)
         )
         measured |= {"num_applied": jnp.ones(()), "num_skipped": jnp.zeros(())}
         sums = {name: total + jnp.where(is_finite, measured[name], 0) for name, total in state.sums.items()}
@@ -322,6 +366,9 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
     def evaluate(params: PyTree, batches: Sequence[PyTree]) -> Metrics:
         sizes = [jax.tree.leaves(examples)[0].shape[0] for examples in batches]
         shares = [size / sum(sizes) for size in sizes]
+        if is_interactive:
+            draw = jax.vmap(lambda key_data: sample(params, jax.random.wrap_key_data(key_data), None))
+            batches = [draw(key_data) for key_data in batches]
         means = [run_batch(params, examples)[1] for examples in batches]
         return jax.tree.map(lambda *parts: sum(map(operator.mul, shares, parts)), *means)
 

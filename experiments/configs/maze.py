@@ -1,0 +1,52 @@
+"""Configurations of the maze experiment: `--config=experiments/configs/maze.py:NAME`.
+
+`small`: a maze of 5 x 5 and models small enough for a CPU.
+`miconi`: the published settings of the plasticity agents (Miconi et al., "Backpropamine", ICLR 2019), at size 13.
+`fast`: size 9 with batches for an accelerator.
+`tiny`: a few updates of the smallest models, to see whether everything runs.
+"""
+
+import dataclasses
+
+import ml_collections
+
+from mnm_jax import models, training
+from mnm_jax.tasks import MazeTask
+
+NAMES = ("small", "miconi", "fast", "tiny")
+
+
+def get_config(name: str = "small") -> ml_collections.ConfigDict:
+    """Makes a configuration by name."""
+    if name == "small":
+        settings = training.Settings(num_updates=3000, learning_rate=1e-3, clip_norm=4.0, evaluate_every=50)
+        parts = MazeTask(size=5, episode_length=60), models.Settings(32, 32), settings
+    elif name == "miconi":
+        settings = training.Settings(
+            num_updates=200_000,
+            batch_size=30,
+            learning_rate=1e-4,
+            adam_epsilon=1e-4,
+            clip_norm=4.0,
+            idle_updates=100,
+            evaluate_every=500,
+        )
+        parts = MazeTask(size=13), models.Settings(100, 100), settings
+    elif name == "fast":
+        settings = training.Settings(
+            num_updates=20_000, batch_size=512, learning_rate=1e-3, clip_norm=4.0, evaluate_every=200
+        )
+        parts = MazeTask(size=9), models.Settings(100, 100), settings
+    elif name == "tiny":
+        settings = training.Settings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
+        parts = MazeTask(size=5, episode_length=8), models.Settings(4, 4, num_layers=2), settings
+    else:
+        raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
+
+    config = ml_collections.ConfigDict()
+    for key, part in zip(("task", "model", "training"), parts, strict=True):
+        config[key] = ml_collections.ConfigDict(dataclasses.asdict(part))
+    # The weight of the meta-objective goes with the model.
+    del config.training["meta_weight"]
+    config.model.meta_weight = ml_collections.config_dict.placeholder(float)
+    return config

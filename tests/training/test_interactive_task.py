@@ -1,0 +1,55 @@
+"""Training on episodes that the model acts itself."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from recall import SEEDS, SETTINGS, assert_equal, build
+
+from mnm_jax import training
+from mnm_jax.tasks import MazeTask
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+TASK = MazeTask(size=5, episode_length=5)
+
+
+@pytest.mark.parametrize("name", ["mnm_p", "attention"])
+def test_a_run_cut_anywhere_equals_the_whole_run_byte_for_byte(name, tmp_path):
+    cell = build(name, TASK)
+    whole = training.run(TASK, cell, SETTINGS, SEEDS, tmp_path / "whole")
+    for _ in range(2):
+        stops = itertools.chain([False], itertools.repeat(True))
+        life = training.run(TASK, cell, SETTINGS, SEEDS, tmp_path / "cut", should_stop=lambda stops=stops: next(stops))
+    life = training.run(TASK, cell, SETTINGS, SEEDS, tmp_path / "cut")
+    assert life.update == whole.update == SETTINGS.num_updates
+    assert_equal(life.state, whole.state)
+    one, other = ((tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "cut"))
+    assert one == other
+
+
+def test_idle_updates_are_measured_and_change_nothing():
+    cell = build("lstm", TASK)
+    placement = training.place(TASK, cell, dataclasses.replace(SETTINGS, idle_updates=2))
+    start = placement.collect(placement.init(SEEDS))
+    state, measured, bad_updates = placement.train_chunk(placement.init(SEEDS), 2)
+    idle = placement.collect(state)
+    assert_equal((idle.params, idle.opt_state), (start.params, start.opt_state))
+    assert (placement.collect(measured)["gradient_norm"] > 0).all()
+    assert (placement.collect(bad_updates) == -1).all()
+    after = placement.collect(placement.train_chunk(state, 1)[0])
+    changes = jax.tree.map(lambda new, old: np.abs(new - old).max(), after.params, start.params)
+    assert max(jax.tree.leaves(changes)) > 0
+
+
+def test_a_larger_epsilon_makes_smaller_steps():
+    cell = build("lstm", TASK)
+    steps = []
+    for epsilon in (1e-8, 1.0):
+        placement = training.place(TASK, cell, dataclasses.replace(SETTINGS, adam_epsilon=epsilon))
+        start = placement.collect(placement.init(SEEDS)).params
+        params = placement.collect(placement.train_chunk(placement.init(SEEDS), 1)[0]).params
+        steps.append(max(np.abs(new - old).max() for new, old in zip(*map(jax.tree.leaves, (params, start)))))
+    assert steps[1] < 0.5 * steps[0]
