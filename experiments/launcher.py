@@ -25,7 +25,7 @@ from experiments.products import write_whole
 from mnm_jax import models, tasks, training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file and :NAME; the demo if not given.")
-_MODELS = flags.DEFINE_list("models", list(models.NAMES), "Models to train, one after the other.")
+_MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained side by side.", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for metrics, checkpoints and figures.")
 _MAX_MINUTES = flags.DEFINE_float(
@@ -59,6 +59,7 @@ class Experiment:
         trained model. Called whenever a run ends, finished or not.
       products: the files that `conclude` writes for a finished run.
       report: makes figures and tables of the whole working directory, and prints where they are.
+      default_models: which models are trained without `--models`.
       prepare: `prepare(config)` puts what flags of the experiment's own ask for into its configuration.
     """
 
@@ -68,6 +69,7 @@ class Experiment:
     conclude: Callable[[training.Configuration, training.Report, pathlib.Path], None]
     products: tuple[str, ...]
     report: Callable[[pathlib.Path], None]
+    default_models: Sequence[str] = models.COMMON
     prepare: Callable[[ConfigDict], None] = lambda config: None
 
 
@@ -169,7 +171,8 @@ def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configur
     """
     if _WORKDIR.value is None:
         raise command_line.UsageError("--workdir=DIR is missing: a directory for metrics, checkpoints and figures")
-    if not _MODELS.value:
+    chosen = experiment.default_models if _MODELS.value is None else _MODELS.value
+    if not chosen:
         raise command_line.UsageError(f"--models is empty; choose from {', '.join(models.NAMES)}")
     if _TENSORBOARD.value:
         try:
@@ -186,7 +189,7 @@ def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configur
             _TENSORBOARD.value,
         )
         experiment.prepare(_CONFIG.value)
-        configurations = [configure(experiment.name, model, _CONFIG.value) for model in dict.fromkeys(_MODELS.value)]
+        configurations = [configure(experiment.name, model, _CONFIG.value) for model in dict.fromkeys(chosen)]
     except ValueError as error:
         raise command_line.UsageError(error) from error
     return pathlib.Path(_WORKDIR.value), configurations, upkeep

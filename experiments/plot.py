@@ -20,6 +20,7 @@ from mnm_jax.analysis.runs import LoadError, Run, load_runs
 from mnm_jax.tasks import MazeTask
 from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
+from mnm_jax.tasks.maze import reference_levels
 
 _USAGE = "usage: python -m experiments.plot WORKDIR [WORKDIR...]"
 
@@ -84,7 +85,7 @@ def _make_maze_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
     task = MazeTask(**runs[0].task)
     title = f"maze of size {task.size}, episodes of {task.episode_length} steps, reward {task.reward:g}"
     paths = [workdir / "learning_curves.png"]
-    levels = {name: level.mean for name, level in task.levels().items()}
+    levels = {name: level.mean for name, level in reference_levels(task.environment, task.params).items()}
     curves.reward_curves(runs, f"Learning curves\n{title}", levels).savefig(paths[0])
     tested = {run.model: agent for run in runs if (agent := lifetimes.load(run)) is not None}
     if skipped := [run for run in runs if run.model not in tested]:

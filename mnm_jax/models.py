@@ -13,7 +13,10 @@ from mnm_jax.writers import Writer
 
 _WRITERS = {"mnm_p": writers.local, "mnm_g": writers.gradient}
 _BASELINES = ("lstm", "salu", "attention")
-NAMES = (*_WRITERS, *_BASELINES)
+_RULES = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "modul": "retroactive"}
+# The models of every experiment; the plasticity family was made for the maze.
+COMMON = (*_WRITERS, *_BASELINES)
+NAMES = (*COMMON, *_RULES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Settings:
     """The sizes and options of a model; each model takes those that it has.
 
     Attributes:
-      controller_size: width of the LSTM and of the embedding.
+      controller_size: width of the LSTM, or of the recurrent network, and of the embedding.
       memory_size: width of keys, values and hidden layers of the memory.
       num_layers: layers of the memory, `L`.
       num_heads: `H`.
@@ -85,7 +88,7 @@ def find_writer(name: str) -> Writer | None:
     """
     if name in _WRITERS:
         return _WRITERS[name]()
-    if name in _BASELINES:
+    if name in NAMES:
         return None
     module, separator, function = name.partition(":")
     if not separator:
@@ -146,6 +149,8 @@ def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: i
         )
     if name == "lstm":
         return cells.LSTM(**common)
+    if name in _RULES:
+        return cells.Plastic(**common, rule=_RULES[name])
     table = {"key_size": settings.memory_size, "value_size": settings.memory_size, "num_heads": settings.num_heads}
     if name == "salu":
         return cells.SALU(

@@ -31,9 +31,13 @@ KNOWN = {
     "lstm": Style("LSTM", "#009E73", "^"),
     "salu": Style("SALU", "#CC79A7", "D"),
     "attention": Style("Attention", "#E69F00", "v"),
+    "rnn": Style("RNN", "#7F7F7F", "x"),
+    "plastic": Style("Plastic", "#56B4E9", "P"),
+    "modplast": Style("Modulated plastic", "#332288", "h"),
+    "modul": Style("Retroactively modulated", "#882255", "*"),
 }
 
-_OTHERS = (("#56B4E9", "P"), ("#000000", "X"), ("#7F5F3F", "<"), ("#8C8C00", ">"))
+_OTHERS = (("#999933", "d"), ("#000000", "X"), ("#7F5F3F", "<"), ("#8C8C00", ">"))
 
 # What tells the runs of one model apart. Four dashes and three fills together make twelve lines, also without colour.
 _DASHES = ("-", "--", ":", "-.")

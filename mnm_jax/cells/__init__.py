@@ -5,6 +5,7 @@ from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.cells.lstm import LSTM
 from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
+from mnm_jax.cells.plastic import Plastic, PlasticCarry
 from mnm_jax.cells.salu import SALU, SALUCarry, num_slots_matching
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "LSTMCarry",
     "LSTMCell",
     "MNMCarry",
+    "Plastic",
+    "PlasticCarry",
     "SALUCarry",
     "Trace",
     "num_slots_matching",

@@ -148,6 +148,10 @@ class MazeTask:
             "value_error": jnp.sqrt(jnp.mean((outputs[:, -1] - returns) ** 2)),
         }
 
-    def levels(self) -> dict[str, float]:
-        """Rewards of an episode to compare with, measured: of walking at random, and of the shortest paths."""
-        return _levels(self)
+    def describe(self) -> str:
+        """The maze as an agent finds it at the start, with what only we can see: an `R` for the hidden reward."""
+        _, state = self.environment.reset(jax.random.key(0), self.params)
+        return (
+            f"A maze of size {self.size} with {len(self.environment.free_cells)} free cells, episodes of "
+            f"{self.episode_length} steps:\n{self.environment.draw(state)}"
+        )

@@ -32,7 +32,7 @@ def test_a_run_cut_anywhere_equals_the_whole_run_byte_for_byte(name, tmp_path):
 
 def test_idle_updates_are_measured_and_change_nothing():
     cell = build("lstm", TASK)
-    placement = training.place(TASK, cell, dataclasses.replace(SETTINGS, idle_updates=2))
+    placement = training.place(TASK, cell, dataclasses.replace(SETTINGS, idle_updates=2, adam_epsilon=1e3))
     start = placement.collect(placement.init(SEEDS))
     state, measured, bad_updates = placement.train_chunk(placement.init(SEEDS), 2)
     idle = placement.collect(state)
@@ -41,15 +41,5 @@ def test_idle_updates_are_measured_and_change_nothing():
     assert (placement.collect(bad_updates) == -1).all()
     after = placement.collect(placement.train_chunk(state, 1)[0])
     changes = jax.tree.map(lambda new, old: np.abs(new - old).max(), after.params, start.params)
-    assert max(jax.tree.leaves(changes)) > 0
-
-
-def test_a_larger_epsilon_makes_smaller_steps():
-    cell = build("lstm", TASK)
-    steps = []
-    for epsilon in (1e-8, 1.0):
-        placement = training.place(TASK, cell, dataclasses.replace(SETTINGS, adam_epsilon=epsilon))
-        start = placement.collect(placement.init(SEEDS)).params
-        params = placement.collect(placement.train_chunk(placement.init(SEEDS), 1)[0]).params
-        steps.append(max(np.abs(new - old).max() for new, old in zip(*map(jax.tree.leaves, (params, start)))))
-    assert steps[1] < 0.5 * steps[0]
+    # Without so large an epsilon the first step of Adam would be as large as the learning rate.
+    assert 0 < max(jax.tree.leaves(changes)) < 0.1 * SETTINGS.learning_rate

@@ -1,0 +1,119 @@
+"""Recurrent networks with plastic connections, which change by Hebb's rule while an episode lasts.
+
+Sources: Miconi, Clune and Stanley, "Differentiable plasticity", ICML 2018, section 3; Miconi, Rawal, Clune and Stanley,
+"Backpropamine", ICLR 2019, section 3.
+
+Axes: `N` hidden units. In every matrix `[N, N]` the entry `[i, j]` belongs to the connection from `i` to `j`.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnm_jax import _checks
+from mnm_jax.cells.embedding import Embedding
+
+RULES = ("none", "hebbian", "modulated", "retroactive")
+
+_START_SCALE = 0.01
+
+
+class PlasticCarry(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+      hidden: `[N]`, the activity `x`.
+      trace: `[N, N]`, the Hebbian trace; `()` for a network without.
+      eligibility: `[N, N]`, the eligibility trace of the retroactive rule; `()` for the others.
+    """
+
+    hidden: jax.Array
+    trace: Any
+    eligibility: Any
+
+
+class Plastic(nn.Module):
+    """A recurrent network whose connections are `W + alpha * trace`: `x' = tanh(U o + b + x (W + alpha * trace))`.
+
+    With `o` the input, `U` the embedding, and `x x'` the outer product of old and new activity, the trace, at zero at
+    the start of an episode, changes after each step by one of these rules, and is clipped to [-1, 1]:
+
+    - `'none'`: there is no trace, only `W`;
+    - `'hebbian'`: `trace += eta x x'`, with a learned `eta`;
+    - `'modulated'`: `trace += m x x'`, with `m = tanh(w x' + c)`, an output of the network;
+    - `'retroactive'`: `trace += m e` with the eligibility `e` as it was, and then `e = (1 - eta) e + eta x x'`.
+
+    The output is `W_o x' + b_o`. `W` and `alpha` start uniform in (0, 0.01), `eta` at 0.01, as published.
+
+    Attributes:
+      output_size: width of the output.
+      controller_size: `N`.
+      rule: see above.
+      vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
+      embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
+    """
+
+    output_size: int
+    controller_size: int
+    rule: str = "hebbian"
+    vocabulary_size: int | None = None
+    embedding_scale: float = 1.0
+
+    def setup(self) -> None:
+        """Makes the parts; linen calls it."""
+        _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
+        _checks.check_choice("rule", self.rule, RULES)
+        size = self.controller_size
+        self.embedding = Embedding(size, self.vocabulary_size, self.embedding_scale)
+        self.bias = self.param("bias", nn.initializers.zeros, (size,))
+        self.recurrent = self.param("recurrent", nn.initializers.uniform(_START_SCALE), (size, size))
+        if self.rule != "none":
+            self.plasticity = self.param("plasticity", nn.initializers.uniform(_START_SCALE), (size, size))
+        if self.rule in ("hebbian", "retroactive"):
+            self.rate = self.param("rate", nn.initializers.constant(_START_SCALE), ())
+        if self.rule in ("modulated", "retroactive"):
+            self.modulator = nn.Dense(1)
+        self.output = nn.Dense(self.output_size)
+
+    def initial_carry(self) -> PlasticCarry:
+        """The state at the start of an episode: everything at zero."""
+        size = self.controller_size
+        zeros = jnp.zeros((size, size), jnp.float32)
+        return PlasticCarry(
+            jnp.zeros(size, jnp.float32),
+            () if self.rule == "none" else zeros,
+            zeros if self.rule == "retroactive" else (),
+        )
+
+    def __call__(
+        self, carry: PlasticCarry | None, inputs: jax.Array
+    ) -> tuple[PlasticCarry, tuple[jax.Array, tuple[()]]]:
+        """One step.
+
+        Args:
+          carry: the state, or `None` at the start of an episode.
+          inputs: one input; see `Embedding`.
+
+        Returns:
+          `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
+        """
+        old, trace, eligibility = self.initial_carry() if carry is None else carry
+        # Two products, for the one with `recurrent` is a product of matrices in a batch.
+        total = self.embedding(inputs) + self.bias + old @ self.recurrent
+        if self.rule != "none":
+            total += old @ (self.plasticity * trace)
+        new = jnp.tanh(total)
+
+        if self.rule == "hebbian":
+            trace = jnp.clip(trace + jnp.outer(self.rate * old, new), -1, 1)
+        elif self.rule == "modulated":
+            trace = jnp.clip(trace + jnp.outer(self._modulation(new) * old, new), -1, 1)
+        elif self.rule == "retroactive":
+            trace = jnp.clip(trace + self._modulation(new) * eligibility, -1, 1)
+            eligibility = (1 - self.rate) * eligibility + jnp.outer(self.rate * old, new)
+        return PlasticCarry(new, trace, eligibility), (self.output(new), ())
+
+    def _modulation(self, hidden: jax.Array) -> jax.Array:
+        return jnp.tanh(self.modulator(hidden)[0])

@@ -1,0 +1,275 @@
+"""A maze with a hidden reward: what is found once in an episode can be found again, by who remembers where it was.
+
+Source: Miconi, Clune and Stanley, "Differentiable plasticity", ICML 2018, section 4.4; Miconi et al., "Backpropamine",
+ICLR 2019, section 4.2. The interface is that of gymnax 1.0: explicit state and parameters, pure functions of ONE
+environment, `terminated` and `truncated` apart.
+
+Axes: `N` free cells. Positions are `[2]`, a row and a column.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnm_jax import _checks
+
+# What an action adds to the position: up, down, left, right.
+MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+
+Info = dict[str, Any]
+Transition = tuple[jax.Array, "State", jax.Array, jax.Array, jax.Array, Info]
+
+
+class Params(NamedTuple):
+    """What one may map over, each `[]`.
+
+    Attributes:
+      reward: for stepping onto the hidden cell.
+      wall_penalty: what a step into a wall costs.
+      episode_length: steps of an episode.
+    """
+
+    reward: float | jax.Array = 10.0
+    wall_penalty: float | jax.Array = 0.0
+    episode_length: int | jax.Array = 200
+
+
+class State(NamedTuple):
+    """Where things are.
+
+    Attributes:
+      position: `[2]`, of the agent.
+      reward_position: `[2]`, the hidden cell, the same for the whole episode.
+      time: `[]`, steps since the start of the episode.
+      previous_reward: `[]`, what the last step brought, 0 at the start.
+      previous_action: `[]`, the last action, 0 at the start.
+    """
+
+    position: jax.Array
+    reward_position: jax.Array
+    time: jax.Array
+    previous_reward: jax.Array
+    previous_action: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Maze:
+    """A square with a ring of wall, and a pillar wherever row and column are both even, but for the centre.
+
+    The agent starts at the centre. The reward's cell is any free one but the centre. An agent that steps onto it is
+    rewarded and at once moved to any other free cell. An episode ends after `Params.episode_length` steps, by
+    truncation; nothing terminates it.
+
+    Example:
+      >>> maze, params = Maze(9), Params()
+      >>> observation, state = maze.reset(rng, params)
+      >>> observation, state, reward, terminated, truncated, info = maze.step(rng, state, action, params)
+
+    Attributes:
+      size: of the square with its walls, odd.
+    """
+
+    size: int = 9
+
+    num_actions: ClassVar[int] = len(MOVES)
+    observation_size: ClassVar[int] = 17
+    default_params: ClassVar[Params] = Params()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 5 or self.size % 2 == 0:
+            raise ValueError(f"size must be an odd number of at least 5, got {self.size!r}")
+
+    @property
+    def walls(self) -> np.ndarray:
+        """`[size, size]`, true where nobody can go."""
+        return _layout(self.size)[0]
+
+    @property
+    def free_cells(self) -> np.ndarray:
+        """`[N, 2]`, the positions where one can be, row by row."""
+        return _layout(self.size)[1]
+
+    @property
+    def center(self) -> int:
+        """The index of the centre among the free cells."""
+        return _layout(self.size)[2][self.size // 2, self.size // 2]
+
+    def reset(self, rng: jax.Array, params: Params = default_params) -> tuple[jax.Array, State]:
+        """Starts an episode.
+
+        Args:
+          rng: a random key.
+          params: of the environment.
+
+        Returns:
+          The observation, see `observe`, and the state.
+        """
+        state = State(
+            position=self._cell(self.center),
+            reward_position=self._draw_other_than(rng, self.center),
+            time=jnp.zeros((), jnp.int32),
+            previous_reward=jnp.zeros((), float),
+            previous_action=jnp.zeros((), jnp.int32),
+        )
+        return self.observe(state, params), state
+
+    def step(self, rng: jax.Array, state: State, action: jax.Array, params: Params = default_params) -> Transition:
+        """One step; after the last one of an episode the next begins.
+
+        Args:
+          rng: a random key.
+          state: the state.
+          action: `[]`, 0 to 3 for up, down, left and right.
+          params: of the environment.
+
+        Returns:
+          The observation, the state, the reward `[]`, `terminated`, which is false, `truncated`, and a dictionary with
+          the `final_observation`: what there is to see after the step, also where the observation is already that of
+          the next episode.
+        """
+        rng_step, rng_reset = jax.random.split(rng)
+        observation, state, reward, terminated, truncated, info = self.step_env(rng_step, state, action, params)
+        start = self.reset(rng_reset, params)
+        next_observation, state = jax.tree.map(functools.partial(jnp.where, truncated), start, (observation, state))
+        return next_observation, state, reward, terminated, truncated, info | {"final_observation": observation}
+
+    def step_env(self, rng: jax.Array, state: State, action: jax.Array, params: Params = default_params) -> Transition:
+        """One step that begins no new episode; otherwise as `step`.
+
+        Raises:
+          AssertionError: if the action is not a single number.
+        """
+        action = jnp.asarray(action, jnp.int32)
+        chex.assert_rank(action, 0, custom_message="argument 'action'")
+        target = state.position + jnp.array(MOVES)[action]
+        is_wall = jnp.asarray(self.walls)[target[0], target[1]]
+        position = jnp.where(is_wall, state.position, target)
+        is_found = jnp.all(position == state.reward_position)
+        reward_index = jnp.asarray(_layout(self.size)[2])[state.reward_position[0], state.reward_position[1]]
+        position = jnp.where(is_found, self._draw_other_than(rng, reward_index), position)
+        reward = jnp.where(is_found, params.reward, 0.0) - jnp.where(is_wall, params.wall_penalty, 0.0)
+        state = State(position, state.reward_position, state.time + 1, jnp.asarray(reward, float), action)
+        truncated = state.time >= params.episode_length
+        return self.observe(state, params), state, state.previous_reward, jnp.zeros((), bool), truncated, {}
+
+    def observe(self, state: State, params: Params = default_params) -> jax.Array:
+        """What the agent sees.
+
+        Returns:
+          `[17]`: the nine cells around it row by row, 1 for a wall; a 0; a 1; the share of the episode that is over;
+          the last reward; the last action, one-hot.
+        """
+        around = jax.lax.dynamic_slice(jnp.asarray(self.walls, float), state.position - 1, (3, 3))
+        rest = jnp.array([0.0, 1.0, 0.0, 0.0])
+        rest = rest.at[2].set(state.time / params.episode_length).at[3].set(state.previous_reward)
+        return jnp.concatenate([around.reshape(-1), rest, jax.nn.one_hot(state.previous_action, self.num_actions)])
+
+    def _cell(self, index: jax.Array | int) -> jax.Array:
+        return jnp.asarray(self.free_cells, jnp.int32)[index]
+
+    def _draw_other_than(self, rng: jax.Array, index: jax.Array | int) -> jax.Array:
+        """A free cell, any but the one of this index with the same probability."""
+        drawn = jax.random.randint(rng, (), 0, len(self.free_cells) - 1)
+        return self._cell(drawn + (drawn >= index))
+
+    def draw(self, state: State) -> str:
+        """The maze as text: walls `#`, the agent `A`, the hidden reward `R`."""
+        rows = [["#" if is_wall else "." for is_wall in row] for row in self.walls]
+        for mark, (row, column) in (("R", np.asarray(state.reward_position)), ("A", np.asarray(state.position))):
+            rows[row][column] = mark
+        return "\n".join(map("".join, rows))
+
+
+@functools.lru_cache
+def _layout(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The walls `[size, size]`, the free cells `[N, 2]`, and the index of each, `[size, size]`, -1 for a wall."""
+    row, column = np.indices((size, size))
+    walls = (np.minimum(row, column) == 0) | (np.maximum(row, column) == size - 1) | ((row | column) % 2 == 0)
+    walls[size // 2, size // 2] = False
+    indices = np.where(walls, -1, np.cumsum(~walls).reshape(size, size) - 1)
+    return walls, np.argwhere(~walls), indices
+
+
+class Level(NamedTuple):
+    """The reward that a policy earns in an episode.
+
+    Attributes:
+      mean: over episodes.
+      standard_error: of the mean.
+    """
+
+    mean: float
+    standard_error: float
+
+
+def reference_levels(
+    maze: Maze, params: Params = Maze.default_params, *, num_episodes: int = 1000, seed: int = 0
+) -> dict[str, Level]:
+    """Measures what agents can be compared with.
+
+    Args:
+      maze: the maze.
+      params: of the environment; the length is no tracer.
+      num_episodes: how many episodes to simulate.
+      seed: of the simulation.
+
+    Returns:
+      The reward of an episode by the name of the policy: of walking at random, and of the shortest paths to a reward
+      whose cell is known from the start.
+
+    Raises:
+      ValueError: if there are fewer than two episodes.
+    """
+    if num_episodes < 2:
+        raise ValueError(f"num_episodes must be at least 2, got {num_episodes!r}")
+    _checks.check_positive(episode_length=params.episode_length)
+    rngs = jax.random.split(jax.random.key(seed), num_episodes)
+    levels = {}
+    for name, knows in (("random walk", False), ("shortest paths", True)):
+        rewards = np.asarray(_simulate(maze, params.episode_length, knows, params, rngs))
+        levels[name] = Level(float(rewards.mean()), float(rewards.std(ddof=1) / num_episodes**0.5))
+    return levels
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _simulate(maze: Maze, num_steps: int, knows: bool, params: Params, rngs: jax.Array) -> jax.Array:
+    """The reward of each episode."""
+    best, indices = jnp.asarray(_shortest_paths(maze.size)), jnp.asarray(_layout(maze.size)[2])
+
+    def episode(rng: jax.Array) -> jax.Array:
+        def body(state: State, rng: jax.Array) -> tuple[State, jax.Array]:
+            rng_action, rng_step = jax.random.split(rng)
+            here, there = (indices[cell[0], cell[1]] for cell in (state.position, state.reward_position))
+            action = best[there, here] if knows else jax.random.randint(rng_action, (), 0, maze.num_actions)
+            _, state, reward, *_ = maze.step_env(rng_step, state, action, params)
+            return state, reward
+
+        rng, rng_reset = jax.random.split(rng)
+        return jnp.sum(jax.lax.scan(body, maze.reset(rng_reset, params)[1], jax.random.split(rng, num_steps))[1])
+
+    return jax.vmap(episode)(rngs)
+
+
+@functools.lru_cache
+def _shortest_paths(size: int) -> np.ndarray:
+    """`[N, N]`: for each goal and each cell an action that begins a shortest path to the goal."""
+    _, cells, indices = _layout(size)
+    actions = np.zeros((len(cells), len(cells)), np.int32)
+    for goal in range(len(cells)):
+        reached, frontier = {goal}, [goal]
+        while frontier:
+            following = []
+            for cell in frontier:
+                for action, move in enumerate(MOVES):
+                    before = indices[tuple(cells[cell] - move)]
+                    if before >= 0 and before not in reached:
+                        actions[goal, before] = action
+                        reached.add(before)
+                        following.append(before)
+            frontier = following
+    return actions

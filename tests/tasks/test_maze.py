@@ -1,0 +1,156 @@
+"""The maze, against a plain rewrite of its rules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnm_jax.tasks import maze
+from mnm_jax.tasks.maze import Maze, Params
+
+PARAMS = Params(reward=3.0, wall_penalty=0.25, episode_length=40)
+
+
+@pytest.mark.parametrize(("size", "count"), [(5, 9), (7, 21), (9, 41), (11, 65), (13, 97)])
+def test_there_are_as_many_free_cells_as_published(size, count):
+    environment = Maze(size)
+    assert len(environment.free_cells) == count
+    assert environment.free_cells[environment.center].tolist() == [size // 2, size // 2]
+
+
+def test_the_maze_is_drawn_with_walls_agent_and_reward():
+    _, state = Maze(7).reset(jax.random.key(0))
+    state = state._replace(reward_position=jnp.array([1, 5]))
+    expected = ["#######", "#....R#", "#.#.#.#", "#..A..#", "#.#.#.#", "#.....#", "#######"]
+    assert Maze(7).draw(state).splitlines() == expected
+
+
+@pytest.mark.parametrize("size", [3, 6, 0, 5.0, True])
+def test_impossible_sizes_are_refused(size):
+    with pytest.raises(ValueError, match="size must be an odd number"):
+        Maze(size)
+
+
+def rollout(environment, params, rng, actions):
+    """Every transition of an episode, with the state before it and after it."""
+
+    def body(state, step):
+        rng, action = step
+        observation, next_state, reward, terminated, truncated, _ = environment.step_env(rng, state, action, params)
+        return next_state, (state, observation, next_state, reward, terminated, truncated)
+
+    rng, rng_reset = jax.random.split(rng)
+    start = environment.reset(rng_reset, params)
+    return start, jax.lax.scan(body, start[1], (jax.random.split(rng, len(actions)), actions))[1]
+
+
+@pytest.mark.parametrize("size", [5, 9])
+def test_ten_thousand_random_steps_follow_the_rules(size):
+    environment, num_episodes, num_steps = Maze(size), 125, 40
+    actions = np.random.default_rng(0).integers(0, 4, (num_episodes, num_steps))
+    run = jax.jit(jax.vmap(lambda rng, actions: rollout(environment, PARAMS, rng, actions)))
+    (first, _), steps = jax.device_get(run(jax.random.split(jax.random.key(1), num_episodes), jnp.array(actions)))
+    before, observations, after, rewards, terminated, truncated = steps
+
+    def is_wall(row, column):
+        if row in (0, size - 1) or column in (0, size - 1):
+            return True
+        return row % 2 == 0 and column % 2 == 0 and (row, column) != (size // 2, size // 2)
+
+    def see(position, time, reward, action):
+        row, column = position
+        around = [is_wall(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        return [*around, 0, 1, time / 40, reward, *(float(action == i) for i in range(4))]
+
+    num_found = 0
+    for episode in range(num_episodes):
+        position = (size // 2, size // 2)
+        goal = tuple(before.reward_position[episode, 0])
+        assert goal != position
+        assert not is_wall(*goal)
+        np.testing.assert_allclose(first[episode], see(position, 0, 0, 0))
+        for t, action in enumerate(actions[episode]):
+            assert tuple(before.position[episode, t]) == position
+            move = {0: (-1, 0), 1: (1, 0), 2: (0, -1), 3: (0, 1)}[int(action)]
+            target = (position[0] + move[0], position[1] + move[1])
+            reward = 0.0
+            if is_wall(*target):
+                reward -= 0.25
+            else:
+                position = target
+            if position == goal:
+                reward += 3.0
+                num_found += 1
+                # Anywhere else that is free: adopted from there on.
+                position = tuple(int(x) for x in after.position[episode, t])
+                assert position != goal
+                assert not is_wall(*position)
+            assert tuple(after.position[episode, t]) == position
+            assert tuple(after.reward_position[episode, t]) == goal
+            assert rewards[episode, t] == reward
+            assert not terminated[episode, t]
+            assert truncated[episode, t] == (t == 39)
+            np.testing.assert_allclose(observations[episode, t], see(position, t + 1, reward, action), rtol=1e-6)
+    assert num_found > 50
+
+
+def test_rewards_and_moved_agents_are_anywhere_with_the_same_probability():
+    environment = Maze(5)
+    rngs = jax.random.split(jax.random.key(2), 4000)
+    _, states = jax.vmap(environment.reset)(rngs)
+
+    def find(rng):
+        state = states._replace(position=jnp.array([1, 2]), reward_position=jnp.array([1, 1]), time=jnp.int32(0))
+        state = state._replace(previous_reward=0.0, previous_action=jnp.int32(0))
+        return environment.step_env(rng, state, 2)[1].position
+
+    for positions, excluded in ((states.reward_position, (2, 2)), (jax.vmap(find)(rngs), (1, 1))):
+        cells, counts = np.unique(np.asarray(positions), axis=0, return_counts=True)
+        others = [tuple(cell) for cell in environment.free_cells if tuple(cell) != excluded]
+        assert [tuple(cell) for cell in cells] == others
+        # Chi-square with 7 degrees of freedom: above 24.3 with probability 0.001.
+        assert np.sum((counts - 500) ** 2 / 500) < 24.3
+
+
+def test_the_step_after_the_last_is_the_first_of_the_next_episode():
+    environment, params = Maze(5), Params(episode_length=2)
+    step = jax.jit(environment.step)
+    _, state = environment.reset(jax.random.key(0), params)
+    observation, state, _, terminated, truncated, info = step(jax.random.key(1), state, 0, params)
+    assert (bool(terminated), bool(truncated), int(state.time)) == (False, False, 1)
+    np.testing.assert_array_equal(info["final_observation"], observation)
+    observation, state, _, terminated, truncated, info = step(jax.random.key(2), state, 0, params)
+    assert (bool(terminated), bool(truncated), int(state.time)) == (False, True, 0)
+    assert info["final_observation"][11] == 1
+    assert observation[11] == 0
+    assert state.position.tolist() == [2, 2]
+
+
+def test_one_may_map_over_parameters_and_types_do_not_change():
+    environment = Maze(5)
+    observation, state = environment.reset(jax.random.key(0))
+    assert observation.shape == (environment.observation_size,)
+    # Left of the centre is a free cell; the reward is there.
+    state = state._replace(reward_position=jnp.array([2, 1], jnp.int32))
+    params = Params(reward=jnp.array([1.0, 5.0]), wall_penalty=jnp.zeros(2), episode_length=jnp.array([7, 9]))
+    _, states, rewards, *_ = jax.vmap(lambda params: environment.step(jax.random.key(1), state, 2, params))(params)
+    assert rewards.tolist() == [1, 5]
+    assert jax.tree.map(lambda x: x.dtype, states) == jax.tree.map(lambda x: x.dtype, state)
+
+
+@pytest.mark.parametrize(("size", "random", "shortest"), [(9, 14.7, 417), (11, 7.7, 326), (13, 5.0, 268)])
+def test_reference_levels_are_those_measured_elsewhere(size, random, shortest):
+    levels = maze.reference_levels(Maze(size), num_episodes=2000, seed=1)
+    found = levels["random walk"]
+    # The figures to compare with have a standard error of 0.2 of their own.
+    assert abs(found.mean - random) < 3 * np.hypot(found.standard_error, 0.2)
+    found = levels["shortest paths"]
+    assert abs(found.mean - shortest) < 3 * np.hypot(found.standard_error, 2)
+
+
+def test_an_action_that_is_no_number_is_refused():
+    _, state = Maze(5).reset(jax.random.key(0))
+    with pytest.raises(AssertionError, match="'action'"):
+        Maze(5).step(jax.random.key(0), state, jnp.zeros(4))
+    with pytest.raises(ValueError, match="num_episodes"):
+        maze.reference_levels(Maze(5), num_episodes=1)
