@@ -14,7 +14,7 @@ from mnm_jax.tasks.maze_task import Lifetime
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TASK = MazeTask(size=5, episode_length=5, wall_penalty=0.5)
+TASK = MazeTask(size=5, episode_length=3, wall_penalty=0.5)
 
 
 @pytest.fixture(scope="module", params=["mnm_g", "attention", "modul"])
