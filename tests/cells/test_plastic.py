@@ -8,6 +8,7 @@ from carried_suite import INPUT_SIZE, OUTPUT_SIZE, CarriedSuite, T, assert_close
 
 import mnm_jax as mnm
 from mnm_jax import models
+from mnm_jax.cells import plastic
 
 SIZE = 4
 
@@ -112,6 +113,24 @@ def test_a_modulator_sees_only_what_was_before(inputs):
     assert np.abs(carries[2].eligibility).max() > 0
     modulation = np.tanh(carries[3].hidden @ variables["params"]["modulator"]["kernel"][:, 0] + 1)
     assert_close(carries[3].trace, modulation * carries[2].eligibility)
+
+
+@pytest.mark.parametrize(
+    ("function", "plain", "shapes"),
+    [
+        (plastic._recall, lambda hidden, plasticity, trace: hidden @ (plasticity * trace), [(3,), (3, 3), (3, 3)]),
+        (plastic._outer, jnp.outer, [(3,), (3,)]),
+        (plastic._bounded, lambda trace: jnp.clip(trace, -1, 1), [(3, 3)]),
+    ],
+)
+def test_gradients_by_hand_are_those_that_jax_derives(function, plain, shapes):
+    rng = np.random.default_rng(0)
+    arguments = [jnp.asarray(1.5 * rng.normal(size=shape), float) for shape in shapes]
+    result, pull_back = jax.vjp(function, *arguments)
+    expected, pull_back_plain = jax.vjp(plain, *arguments)
+    assert_close(result, expected)
+    cotangent = jnp.asarray(rng.normal(size=result.shape), float)
+    assert_close(pull_back(cotangent), pull_back_plain(cotangent))
 
 
 def test_parameters_start_as_published(inputs):
