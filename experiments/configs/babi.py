@@ -25,7 +25,8 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
         settings = training.Settings(
             num_updates=100_000, learning_rate=1e-3, evaluate_every=500, evaluation_episodes=400
         )
-        parts = Babi(), models.Settings(100, 100, rate_bias=0.0), settings
+        # With the rate bias of a single task, the loss was not finite after 87 updates: experiments/results/README.md.
+        parts = Babi(), models.Settings(100, 100), settings
     elif name == "tiny":
         settings = training.Settings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
         parts = Babi(tasks=(1,), data="en"), models.Settings(4, 4, num_layers=2), settings
