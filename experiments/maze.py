@@ -10,7 +10,7 @@ do so once more with its rate at 0.
 """
 
 import functools
-import os
+import io
 import pathlib
 from typing import Any
 
@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from experiments import launcher, plot
+from experiments import launcher, plot, products
 from mnm_jax import models, policy, training
 from mnm_jax.analysis.lifetimes import LIFETIMES
 from mnm_jax.tasks import MazeTask
@@ -55,13 +55,9 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
             for i in range(len(configuration.seeds))
         ]
         arrays["rewards_without_writing"] = np.stack(rewards)
-    path = directory / LIFETIMES
-    new = path.with_suffix(".tmp")
-    with new.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    products.write_whole(directory / LIFETIMES, file.getvalue())
 
 
 def live(task: MazeTask, cell: nn.Module, params: PyTree) -> Lifetime:

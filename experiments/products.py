@@ -13,11 +13,11 @@ from mnm_jax import training
 PyTree = Any
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
+def write_whole(path: pathlib.Path, contents: str | bytes) -> None:
     """Writes a file, whole or not at all: where it is, nothing is left to do."""
     new = path.with_name(f"{path.name}.tmp")
-    with new.open("w") as file:
-        file.write(text)
+    with new.open("wb") as file:
+        file.write(contents.encode() if isinstance(contents, str) else contents)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)

@@ -102,11 +102,16 @@ def steps_to_visits(rewards: np.ndarray) -> np.ndarray:
       have this visit; at least half of the episodes have the last one. Short searches are more likely to fit into an
       episode, so a mean over half of the episodes is a little too small.
     """
-    gaps = [np.diff(np.flatnonzero(episode > 0), prepend=-1) for episode in rewards]
+    gaps = _gaps(rewards)
     counts = np.array([len(gap) for gap in gaps])
     # The share of episodes with so many visits falls with the number of visits.
     num_visits = int(np.quantile(counts, 1 - _LEAST_SHARE, method="lower"))
     return np.array([np.mean([gap[k] for gap in gaps if len(gap) > k]) for k in range(num_visits)])
+
+
+def _gaps(rewards: np.ndarray) -> list[np.ndarray]:
+    """For each episode of `[N, T]`, the steps of each search: since the visit before, or since the start."""
+    return [np.diff(np.flatnonzero(episode > 0), prepend=-1) for episode in rewards]
 
 
 def visits_of(lifetimes: Lifetimes) -> np.ndarray:
@@ -129,7 +134,7 @@ def _summarize(lifetimes: Lifetimes, best: float) -> Summary:
     mean, low, high = (float(x[0]) for x in mean_and_band(episode_rewards[:, None]))
     reached = run.metrics["eval_episode_reward"] >= best / 2
     half = np.where(reached.any(axis=1), run.updates[reached.argmax(axis=1)] * steps_per_update, np.inf)
-    gaps = [np.diff(np.flatnonzero(episode > 0), prepend=-1) for of_seed in rewards for episode in of_seed]
+    gaps = _gaps(rewards.reshape(-1, rewards.shape[-1]))
     firsts = [gap[0] for gap in gaps if len(gap)]
     laters = np.concatenate([gap[1:] for gap in gaps])
     without = lifetimes.rewards_without_writing
