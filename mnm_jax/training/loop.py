@@ -33,6 +33,8 @@ from mnm_jax.training.update import Settings, Task, TrainState, held_out
 METRICS, TIMING, CHECKPOINTS, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "checkpoints", "tensorboard"
 # A chunk is so long that starting it costs nothing beside it, and so short that one can wait for its end.
 _CHUNK_SECONDS = 2.0
+# Checkpoints of earlier versions do not name these, and were made with their defaults.
+_NEWER_SETTINGS = ("adam_epsilon", "idle_updates", "embedding_dropout")
 
 
 class NonFiniteError(ArithmeticError):
@@ -218,8 +220,7 @@ def _describe(task: Task, settings: Settings, seeds: Sequence[int]) -> dict[str,
     """What a state depends on, besides the cell, which shows in its arrays."""
     about = {"task": repr(task), "seeds": list(seeds), **dataclasses.asdict(settings)}
     for field in dataclasses.fields(Settings):
-        # Checkpoints of earlier versions do not name these.
-        if field.name in ("adam_epsilon", "idle_updates") and about[field.name] == field.default:
+        if field.name in _NEWER_SETTINGS and about[field.name] == field.default:
             del about[field.name]
     if settings.schedule == "constant":
         del about["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.

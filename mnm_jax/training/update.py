@@ -124,6 +124,10 @@ class Settings:
       clip_norm: the largest global norm of the gradient; what is above is scaled down to it.
       meta_weight: weight of the meta-objective in the loss, lambda. Of no effect for a cell without a written memory.
       idle_updates: the first so many updates compute everything and change nothing.
+      embedding_dropout: share of the numbers in the cell's embedding that an update puts at zero, drawn anew for each
+        update, the others being scaled up (Gal and Ghahramani, "A Theoretically Grounded Application of Dropout in
+        Recurrent Neural Networks", NeurIPS 2016, but with one mask for all episodes of an update). A word lacks the
+        same features wherever it is read. Evaluations are without.
       evaluate_every: updates between two evaluations.
       evaluation_episodes: how many held-out episodes an evaluation takes, the same ones every time.
       evaluation_seed: seed of the held-out episodes.
@@ -137,6 +141,7 @@ class Settings:
     clip_norm: float = 1.0
     meta_weight: float = 0.03
     idle_updates: int = 0
+    embedding_dropout: float = 0.0
     evaluate_every: int = 50
     evaluation_episodes: int = 256
     evaluation_seed: int = 1_000_000
@@ -155,6 +160,8 @@ class Settings:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be finite and not negative, got {value!r}")
+        if not 0 <= self.embedding_dropout < 1:
+            raise ValueError(f"embedding_dropout must be at least 0 and below 1, got {self.embedding_dropout!r}")
 
 
 class Best(NamedTuple):
@@ -253,6 +260,17 @@ def _with_room(cell: nn.Module, num_steps: int) -> nn.Module:
     return cell.with_room(num_steps) if hasattr(cell, "with_room") else cell
 
 
+def _drop_features(params: PyTree, rng: jax.Array, rate: float) -> PyTree:
+    """The parameters with a share of the embedding's numbers at zero, and the others scaled up."""
+    if "embedding" not in params:
+        raise ValueError("embedding_dropout wants a cell with parameters named 'embedding', as `cells.Embedding` has")
+
+    def drop(kernel: jax.Array) -> jax.Array:
+        return jnp.where(jax.random.bernoulli(rng, 1 - rate, kernel.shape), kernel / (1 - rate), 0)
+
+    return {**params, "embedding": jax.tree.map(drop, params["embedding"])}
+
+
 def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: str | None = None) -> Functions:
     """Puts task, cell and settings together.
 
@@ -300,7 +318,15 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
             share = settings.batch_size // jax.lax.axis_size(axis_name)
             rngs = jax.lax.dynamic_slice_in_dim(rngs, share * jax.lax.axis_index(axis_name), share)
         examples = jax.vmap(sample, in_axes=(None, 0, None))(params, rngs, bucket)
-        (loss, metrics), grads = jax.value_and_grad(run_batch, has_aux=True)(params, examples)
+
+        def run_dropped(params: PyTree) -> tuple[jax.Array, Metrics]:
+            if settings.embedding_dropout:
+                # The keys of the episodes are those of the numbers below `batch_size`.
+                rng_dropout = jax.random.fold_in(rng, settings.batch_size)
+                params = _drop_features(params, rng_dropout, settings.embedding_dropout)
+            return run_batch(params, examples)
+
+        (loss, metrics), grads = jax.value_and_grad(run_dropped, has_aux=True)(params)
         return (grads, loss, metrics) if axis_name is None else jax.lax.pmean((grads, loss, metrics), axis_name)
 
     def init(rng: jax.Array) -> TrainState:
