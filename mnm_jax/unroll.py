@@ -9,6 +9,7 @@ a copy of the memory as it was. Any other cell is unrolled in chunks of about sq
 start during the gradient.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -22,6 +23,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from mnm_jax import _checks, memory
 from mnm_jax._batching import with_batches
+from mnm_jax.cells.written import WrittenCell, join_trace
 
 PyTree = Any
 
@@ -61,9 +63,7 @@ def unroll(
 
     Args:
       cell: a cell with the signature `cell(carry, inputs) -> (carry, (output, trace))` and a method `initial_carry()`.
-        One that changes its memory only by a `Write` also has `step(carry, inputs, valid, apply) -> (carry, output,
-        trace, write)`, which changes the memory by one `apply(memory, write)`, and a NamedTuple with a field `memory`
-        for its carry.
+        One that changes its memory only by a `Write` is a `cells.WrittenCell`.
       variables: the cell's variables, as `cell.init` made them.
       inputs: `[T, input_size]`, or `[T]` symbols, or a pytree of such.
       carry: the state to go on from; `None` for the start of an episode.
@@ -91,13 +91,15 @@ def unroll(
         carry = initial_carry(cell, variables, jax.tree.map(lambda x: x[0], inputs))
     if hasattr(cell, "check_room"):
         cell.check_room(carry, shape[0])
-    if hasattr(cell, "step"):
+    if isinstance(cell, WrittenCell):
         own = (carry, inputs, valid)
-        if not reversible:
-            return _unroll_written(cell, False, variables, *own)
-        _checks.check_positive(anchor_every=anchor_every)
-        single = functools.partial(_unroll_anchored, cell, anchor_every, False)
-        return with_batches(single, functools.partial(_unroll_batch, cell, anchor_every), variables, own)
+        if reversible:
+            _checks.check_positive(anchor_every=anchor_every)
+            single = functools.partial(_unroll_anchored, cell, anchor_every, False)
+            run = with_batches(single, functools.partial(_unroll_batch, cell, anchor_every), variables, own)
+        else:
+            run = _unroll_written(cell, False, variables, *own)
+        return run._replace(trace=join_trace(*run.trace))
     return _unroll_carried(cell, variables, carry, inputs, valid, chunked=reversible)
 
 
@@ -122,63 +124,76 @@ def _detach(carry: PyTree) -> tuple[PyTree, memory.Memory]:
     return carry._replace(memory=None), carry.memory
 
 
-def _written_step(
-    cell: nn.Module,
-    variables: PyTree,
-    carry: PyTree,
-    inputs: PyTree,
-    valid: jax.Array | None,
-    known_memory: memory.Memory | None = None,
-) -> tuple[PyTree, PyTree, memory.Write]:
-    """One step of a cell that writes: the carry, (output, trace) and the write.
+class _Parts(NamedTuple):
+    """What a step of a cell that writes is made of, as functions of one episode, or of a batch that shares variables.
 
-    `known_memory` is the memory after the step, where it is known already.
+    Attributes:
+      write: `write(variables, memory, small, inputs, valid) -> (control, write, before)`.
+      read: `read(variables, memory, control, valid) -> (small, (outputs, after))`, with the memory after the write.
+      apply, revert: those of `memory`.
+      select: `select(valid, new, old)`.
     """
-    is_valid = True if valid is None else valid
-    apply = memory.apply if known_memory is None else functools.partial(_known, known_memory)
-    next_carry, output, trace, write = cell.apply(variables, carry, inputs, is_valid, apply, method="step")
-    # The write of an invalid step is zero, so the memory needs no selection, which would copy it.
-    small, next_memory = _detach(next_carry)
-    small = _select(valid, small, _detach(carry)[0])
-    return small._replace(memory=next_memory), _zero_unless(valid, (output, trace)), write
+
+    write: Callable[..., PyTree]
+    read: Callable[..., PyTree]
+    apply: Callable[..., memory.Memory]
+    revert: Callable[..., memory.Memory]
+    select: Callable[..., PyTree]
 
 
-@jax.custom_vjp
-def _known(result: memory.Memory, before: memory.Memory, write: memory.Write) -> memory.Memory:
-    """`memory.apply(before, write)` with its gradient, when the result is known."""
-    del before, write
-    return result
+def _parts(cell: nn.Module, is_batch: bool) -> _Parts:
+    def write(variables: PyTree, weights: PyTree, small: PyTree, inputs: PyTree, valid: jax.Array | None) -> PyTree:
+        control = cell.apply(variables, small, inputs, method="control")
+        write, before = cell.apply(variables, control, weights, method="write")
+        # An invalid step writes zero, so that the memory needs no selection, which would copy it.
+        return control, write._replace(post=_zero_unless(valid, write.post)), _zero_unless(valid, before)
 
+    def read(variables: PyTree, weights: PyTree, control: PyTree, valid: jax.Array | None) -> PyTree:
+        carry, *results = cell.apply(variables, control, weights, method="read")
+        return _detach(carry)[0], _zero_unless(valid, tuple(results))
 
-def _known_forward(result: memory.Memory, before: memory.Memory, write: memory.Write) -> tuple[memory.Memory, PyTree]:
-    return result, (before, write)
-
-
-def _known_backward(residuals: PyTree, cotangent: memory.Memory) -> tuple[PyTree, ...]:
-    return None, *jax.vjp(memory.apply, *residuals)[1](cotangent)
-
-
-_known.defvjp(_known_forward, _known_backward)
+    if not is_batch:
+        return _Parts(write, read, memory.apply, memory.revert, _select)
+    return _Parts(
+        jax.vmap(write, in_axes=(None, 0, 0, 0, 0)),
+        jax.vmap(read, in_axes=(None, 0, 0, 0)),
+        *map(jax.vmap, (memory.apply, memory.revert, _select)),
+    )
 
 
 def _unroll_written(
     cell: nn.Module, is_batch: bool, variables: PyTree, carry: PyTree, inputs: PyTree, valid: jax.Array | None
 ) -> Unrolled:
-    """Unrolls a cell that writes; a batch has its episodes in the second axis of `inputs` and of what comes out."""
-    step = _steps(cell, is_batch)
+    """Unrolls a cell that writes; a batch has its episodes in the second axis of `inputs` and of what comes out.
 
-    def body(carry: PyTree, inputs: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
-        carry, outputs, _ = step(variables, carry, *inputs, None)
-        return carry, outputs
-
-    carry, (outputs, trace) = jax.lax.scan(body, carry, (inputs, valid))
-    return Unrolled(carry, outputs, trace)
+    The trace is in two parts: what `read` gave, and what `write` gave.
+    """
+    return _scan_written(cell, is_batch, variables, carry, inputs, valid, lambda control, write: None)[0]
 
 
-def _steps(cell: nn.Module, is_batch: bool) -> Callable[..., PyTree]:
-    """`_written_step` of one episode, or of a batch that shares the variables."""
-    step = functools.partial(_written_step, cell)
-    return jax.vmap(step, in_axes=(None, 0, 0, 0, 0)) if is_batch else step
+def _scan_written(
+    cell: nn.Module,
+    is_batch: bool,
+    variables: PyTree,
+    carry: PyTree,
+    inputs: PyTree,
+    valid: jax.Array | None,
+    keep: Callable[[PyTree, memory.Write], PyTree],
+) -> tuple[Unrolled, PyTree]:
+    """`_unroll_written`, and what `keep` makes of the control and the write of each step."""
+    parts = _parts(cell, is_batch)
+
+    def body(carry: PyTree, step: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
+        inputs, valid = step
+        old_small, weights = _detach(carry)
+        control, write, before = parts.write(variables, weights, old_small, inputs, valid)
+        weights = parts.apply(weights, write)
+        small, (outputs, after) = parts.read(variables, weights, control, valid)
+        small = parts.select(valid, small, old_small)
+        return small._replace(memory=weights), (outputs, (after, before), keep(control, write))
+
+    carry, (outputs, trace, kept) = jax.lax.scan(body, carry, (inputs, valid))
+    return Unrolled(carry, outputs, trace), kept
 
 
 _unroll_reversible = jax.custom_vjp(_unroll_written, nondiff_argnums=(0, 1))
@@ -231,59 +246,119 @@ def _swap_axes(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["places", "structure"])
+@dataclasses.dataclass(frozen=True)
+class _Once:
+    """A tree whose leaves are kept once, if they stand in several places: the output of an LSTM is in its state too."""
+
+    leaves: list[jax.Array]
+    places: tuple[int, ...]
+    structure: Any
+
+    @classmethod
+    def of(cls, *tree: PyTree) -> "_Once":
+        leaves, structure = jax.tree.flatten(tree)
+        unique = {id(leaf): leaf for leaf in leaves}
+        return cls(list(unique.values()), tuple(list(unique).index(id(leaf)) for leaf in leaves), structure)
+
+    @property
+    def tree(self) -> PyTree:
+        return jax.tree.unflatten(self.structure, [self.leaves[place] for place in self.places])
+
+
 def _reversible_forward(cell: nn.Module, is_batch: bool, *args: PyTree) -> tuple[Unrolled, PyTree]:
     variables, carry, inputs, valid = jax.tree.map(lambda argument: argument.value, args)
-    step = _steps(cell, is_batch)
-
-    def body(carry: PyTree, inputs: tuple[PyTree, jax.Array | None]) -> tuple[PyTree, PyTree]:
-        small, _ = _detach(carry)
-        carry, outputs, write = step(variables, carry, *inputs, None)
-        return carry, (outputs, small, write)
-
-    carry, ((outputs, trace), smalls, writes) = jax.lax.scan(body, carry, (inputs, valid))
-    return Unrolled(carry, outputs, trace), (variables, inputs, valid, smalls, writes, carry.memory)
+    result, kept = _scan_written(cell, is_batch, variables, carry, inputs, valid, _Once.of)
+    return result, (variables, _detach(carry)[0], inputs, valid, kept, result.carry.memory)
 
 
 def _reversible_backward(
     cell: nn.Module, is_batch: bool, residuals: PyTree, cotangents: Unrolled
 ) -> tuple[PyTree, ...]:
-    variables, inputs, valid, smalls, writes, final_memory = residuals
+    """Walks from the last step to the first.
+
+    The writing of a step and the reading of the step before it meet the same memory. So the walk goes by such pairs:
+    the memory is taken back once for both, and all that they add to its cotangent is added in one pass.
+    """
+    variables, start, inputs, valid, kept, final_memory = residuals
+    parts, num_steps = _parts(cell, is_batch), _num_steps((inputs, valid))
     # A part of the outputs that the loss does not use has no cotangent at all, and is left out of every step.
-    outputs = jax.tree.leaves((cotangents.outputs, cotangents.trace))
-    used = [not isinstance(leaf, SymbolicZero) for leaf in outputs]
-    outputs = list(itertools.compress(outputs, used))
-    small, final = _detach(jax.tree.map(_materialize, cotangents.carry))
+    read_cotangents, of_read = _used((cotangents.outputs, cotangents.trace[0]))
+    before_cotangents, of_write = _used(cotangents.trace[1])
     variables_parts, rebuild_variables = _split(variables)
-    run_step = _steps(cell, is_batch)
-    revert = jax.vmap(memory.revert) if is_batch else memory.revert
 
-    def body(state: PyTree, step: PyTree) -> tuple[PyTree, PyTree]:
-        memory_after, memory_cotangent, small_cotangent, variables_cotangent = state
-        small, write, inputs, valid, outputs_cotangent = step
-        memory_before = revert(memory_after, write)
+    def at(t: int | jax.Array, tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, t, keepdims=False), tree)
+
+    def pull_apply(write: memory.Write, memory_cotangent: memory.Memory) -> memory.Write:
+        # Linear in the write, whatever the memory.
+        return jax.vjp(functools.partial(parts.apply, memory_cotangent), write)[1](memory_cotangent)[0]
+
+    def read(t: int | jax.Array, weights: memory.Memory) -> tuple[PyTree, Callable[[list[jax.Array]], PyTree]]:
+        """Reads at step `t`: the state after it, and what pulls back that state's cotangent."""
+        control, is_valid, results_cotangent = at(t, (kept, valid, read_cotangents))
+        control_parts, rebuild_control = _split(control.tree[0])
+
+        def run(variables: PyTree, weights: PyTree, control: PyTree) -> tuple[PyTree, PyTree]:
+            small, results = parts.read(rebuild_variables(variables), weights, rebuild_control(control), is_valid)
+            return (_split(small)[0], of_read(results)), small
+
+        _, pull_back, small = jax.vjp(run, variables_parts, weights, control_parts, has_aux=True)
+        return small, lambda small_cotangent: pull_back((small_cotangent, results_cotangent))
+
+    def pull_write(
+        t: int | jax.Array, weights: memory.Memory, small: PyTree, control: list[jax.Array], write: memory.Write
+    ) -> PyTree:
+        """Pulls the cotangents of control and write back through the writing of step `t`, which began with `small`."""
+        inputs_t, is_valid, before_cotangent = at(t, (inputs, valid, before_cotangents))
         small_parts, rebuild_small = _split(small)
-        inputs_parts, rebuild_inputs = _split(inputs)
+        inputs_parts, rebuild_inputs = _split(inputs_t)
 
-        def forward(variables: PyTree, memory_before: PyTree, small: PyTree, inputs: PyTree) -> PyTree:
-            carry = rebuild_small(small)._replace(memory=memory_before)
-            carry, outputs, _ = run_step(
-                rebuild_variables(variables), carry, rebuild_inputs(inputs), valid, memory_after
-            )
-            next_small, next_memory = _detach(carry)
-            return next_memory, _split(next_small)[0], list(itertools.compress(jax.tree.leaves(outputs), used))
+        def run(variables: PyTree, weights: PyTree, small: PyTree, inputs: PyTree) -> PyTree:
+            arguments = rebuild_variables(variables), weights, rebuild_small(small), rebuild_inputs(inputs)
+            control, write, before = parts.write(*arguments, is_valid)
+            return _split(control)[0], write, of_write(before)
 
-        _, pull_back = jax.vjp(forward, variables_parts, memory_before, small_parts, inputs_parts)
-        variables_step, memory_cotangent, small_cotangent, inputs_cotangent = pull_back(
-            (memory_cotangent, small_cotangent, outputs_cotangent)
+        _, pull_back = jax.vjp(run, variables_parts, weights, small_parts, inputs_parts)
+        return pull_back((control, write, before_cotangent))
+
+    def part_ways(t: int | jax.Array, small_cotangent: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+        """The cotangent of the state after step `t`: for the step, and for the state before it, if it is not valid."""
+        zeros = jax.tree.map(jnp.zeros_like, small_cotangent)
+        if valid is None:
+            return small_cotangent, zeros
+        is_valid = at(t, valid)
+        return parts.select(is_valid, small_cotangent, zeros), parts.select(is_valid, zeros, small_cotangent)
+
+    def body(state: PyTree, t: jax.Array) -> tuple[PyTree, PyTree]:
+        """From what follows the reading of step `t + 1` to what follows that of step `t`."""
+        weights, memory_cotangent, control_cotangent, skipped, variables_cotangent = state
+        _, write = at(t + 1, kept).tree
+        write_cotangent = pull_apply(write, memory_cotangent)
+        weights = parts.revert(weights, write)
+        small, pull_read = read(t, weights)
+        *of_writing, small_cotangent, inputs_cotangent = pull_write(
+            t + 1, weights, small, control_cotangent, write_cotangent
         )
-        variables_cotangent = jax.tree.map(jnp.add, variables_cotangent, variables_step)
-        return (memory_before, memory_cotangent, small_cotangent, variables_cotangent), inputs_cotangent
+        small_cotangent, skipped = part_ways(t, _add(small_cotangent, skipped))
+        *of_reading, control_cotangent = pull_read(small_cotangent)
+        variables_cotangent, memory_cotangent = _add([variables_cotangent, memory_cotangent], of_writing, of_reading)
+        return (weights, memory_cotangent, control_cotangent, skipped, variables_cotangent), inputs_cotangent
 
-    start = (final_memory, final, _split(small)[0], jax.tree.map(jnp.zeros_like, variables_parts))
-    (_, memory_cotangent, small_cotangent, variables_cotangent), inputs_cotangent = jax.lax.scan(
-        body, start, (smalls, writes, inputs, valid, outputs), reverse=True
-    )
-    carry_cotangent = _split(small)[1](small_cotangent, None)._replace(memory=memory_cotangent)
+    small_cotangent, memory_cotangent = _detach(jax.tree.map(_materialize, cotangents.carry))
+    small_cotangent, skipped = part_ways(num_steps - 1, _split(small_cotangent)[0])
+    variables_cotangent, of_reading, control_cotangent = read(num_steps - 1, final_memory)[1](small_cotangent)
+    state = final_memory, _add(memory_cotangent, of_reading), control_cotangent, skipped, variables_cotangent
+    state, inputs_cotangent = jax.lax.scan(body, state, jnp.arange(num_steps - 1), reverse=True)
+
+    weights, memory_cotangent, control_cotangent, skipped, variables_cotangent = state
+    _, write = at(0, kept).tree
+    write_cotangent = pull_apply(write, memory_cotangent)
+    weights = parts.revert(weights, write)
+    *of_writing, small_cotangent, first = pull_write(0, weights, start, control_cotangent, write_cotangent)
+    variables_cotangent, memory_cotangent = _add([variables_cotangent, memory_cotangent], of_writing)
+    inputs_cotangent = jax.tree.map(lambda x, rest: jnp.concatenate([x[None], rest]), first, inputs_cotangent)
+    carry_cotangent = _split(start)[1](_add(small_cotangent, skipped), None)._replace(memory=memory_cotangent)
     return (
         rebuild_variables(variables_cotangent, None),
         carry_cotangent,
@@ -293,6 +368,17 @@ def _reversible_backward(
 
 
 _unroll_reversible.defvjp(_reversible_forward, _reversible_backward, symbolic_zeros=True)
+
+
+def _add(*trees: PyTree) -> PyTree:
+    return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *trees)
+
+
+def _used(cotangents: PyTree) -> tuple[list[jax.Array], Callable[[PyTree], list[jax.Array]]]:
+    """The cotangents that are not known to be zero, and a function that takes their leaves out of the primal tree."""
+    leaves = jax.tree.leaves(cotangents)
+    used = [not isinstance(leaf, SymbolicZero) for leaf in leaves]
+    return list(itertools.compress(leaves, used)), lambda tree: list(itertools.compress(jax.tree.leaves(tree), used))
 
 
 def _materialize(cotangent: PyTree) -> PyTree:

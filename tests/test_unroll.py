@@ -266,10 +266,13 @@ class TestBatch:
 class WithoutErrors(mnm.cells.MNM):
     """An MNM that reports no errors."""
 
-    def step(self, carry, inputs, *arguments):
-        carry, output, trace, write = super().step(carry, inputs, *arguments)
-        zero = jnp.zeros_like(trace.error_after)
-        return carry, output, trace._replace(error_before=zero, error_after=zero), write
+    def write(self, control, weights):
+        write, before = super().write(control, weights)
+        return write, jax.tree.map(jnp.zeros_like, before)
+
+    def read(self, control, weights):
+        carry, output, trace = super().read(control, weights)
+        return carry, output, trace._replace(error_after=jnp.zeros_like(trace.error_after))
 
 
 @functools.cache
@@ -348,7 +351,15 @@ class CountingCarry(NamedTuple):
     memory: Memory
 
 
-class CountingCell(nn.Module):
+class CountingControl(NamedTuple):
+    count: jax.Array
+    rng: jax.Array
+    symbol: jax.Array
+    keys: jax.Array
+    values: jax.Array
+
+
+class CountingCell(mnm.cells.WrittenCell):
     """A cell whose state counts its steps and draws random keys, and whose inputs are symbols, random keys and numbers.
 
     Its write is scaled by the count and by noise from both random keys, so that a gradient that got any of them wrong
@@ -362,22 +373,20 @@ class CountingCell(nn.Module):
     def initial_carry(self):
         return CountingCarry(jnp.zeros((), jnp.int32), jax.random.key(7), self.initial_memory)
 
-    def step(self, carry, inputs, valid=True, apply=mnm.memory.apply):
+    def control(self, carry, inputs):
         symbol, rng_input, value = inputs
         rng, rng_step = jax.random.split(carry.rng)
         noise = jax.random.normal(rng_step, value.shape) + jax.random.normal(rng_input, value.shape)
-        keys = self.table[symbol][None]
-        actual = mnm.memory.activations(carry.memory, keys)
-        scale = 0.1 * jnp.where(valid, 1 + carry.count, 0)
-        post = (scale * jnp.tanh(actual[1]), scale * (value * noise - actual[2]))
-        write = Write(actual[:2], post)
-        memory = apply(carry.memory, write)
-        output = mnm.memory.read(memory, keys)[0]
-        return CountingCarry(carry.count + 1, rng, memory), output, {"symbol": symbol}, write
+        return CountingControl(carry.count + 1, rng, symbol, self.table[symbol][None], value * noise)
 
-    def __call__(self, carry, inputs):
-        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
-        return carry, (output, trace)
+    def write(self, control, weights):
+        actual = mnm.memory.activations(weights, control.keys)
+        scale = 0.1 * control.count
+        return Write(actual[:2], (scale * jnp.tanh(actual[1]), scale * (control.values - actual[2]))), {}
+
+    def read(self, control, weights):
+        output = mnm.memory.read(weights, control.keys)[0]
+        return CountingCarry(control.count, control.rng, weights), output, {"symbol": control.symbol}
 
 
 class TestLeavesWithoutGradient:

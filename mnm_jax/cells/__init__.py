@@ -7,6 +7,7 @@ from mnm_jax.cells.lstm import LSTM
 from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
 from mnm_jax.cells.plastic import Plastic, PlasticCarry
 from mnm_jax.cells.salu import SALU, SALUCarry, num_slots_matching
+from mnm_jax.cells.written import WrittenCell
 
 __all__ = [
     "LSTM",
@@ -22,5 +23,6 @@ __all__ = [
     "PlasticCarry",
     "SALUCarry",
     "Trace",
+    "WrittenCell",
     "num_slots_matching",
 ]

@@ -6,16 +6,16 @@ Source: scaled dot-product attention of Vaswani et al., "Attention Is All You Ne
 keys and values that a recurrent controller writes.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import _checks, memory
+from mnm_jax import _checks
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.written import WrittenCell
 from mnm_jax.memory import Layer, Memory, Write
 
 
@@ -35,6 +35,24 @@ class AttentionCarry(NamedTuple):
     memory: Memory
     count: jax.Array
     read: jax.Array
+
+
+class AttentionControl(NamedTuple):
+    """All of a step that does not see the table.
+
+    Attributes:
+      controller: the carry of the LSTM after the step; its output is `h`.
+      key: `[H, key_size]`.
+      query: `[H, key_size]`.
+      value: `[H, value_size]`.
+      count: `[]`, an int32: how many steps had been written before this one.
+    """
+
+    controller: tuple[jax.Array, jax.Array]
+    key: jax.Array
+    query: jax.Array
+    value: jax.Array
+    count: jax.Array
 
 
 def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.Array:
@@ -61,7 +79,7 @@ def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
     return nn.softmax(jnp.where(is_written[:, None], scores, -jnp.inf), axis=0)
 
 
-class Attention(nn.Module):
+class Attention(WrittenCell):
     """An LSTM that writes a key and a value per head at each step and attends to all of them, for one step.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer without bias on `h_t` gives, for
@@ -157,55 +175,30 @@ class Attention(nn.Module):
             read=jnp.zeros(self.value_size, jnp.float32),
         )
 
-    def step(
-        self,
-        carry: AttentionCarry,
-        inputs: jax.Array,
-        valid: jax.Array | bool = True,
-        apply: Callable[[Memory, Write], Memory] = memory.apply,
-    ) -> tuple[AttentionCarry, jax.Array, tuple[()], Write]:
-        """One step that also hands out the write, for `unroll` to take back on its way through the gradient.
-
-        Args:
-          carry: the state.
-          inputs: one input; see `Embedding`.
-          valid: `[]`, whether the step counts; at a step that does not the table stays as it is.
-          apply: what changes the table by the write. The gradient of `unroll` knows the changed table already.
-
-        Returns:
-          The next state, the output `[output_size]` (NaN if the table was full), an empty trace and the write.
-        """
+    def control(self, carry: AttentionCarry, inputs: jax.Array) -> AttentionControl:
+        """Embedding, LSTM and interface. `inputs`: one input; see `Embedding`."""
         embedded = self.embedding(inputs)
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
-
         signals = self.interface(hidden).reshape(self.num_heads, -1)
         key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
-        place = jax.nn.one_hot(carry.count, self.max_steps, dtype=hidden.dtype)  # All zeros, if the table is full.
-        row = jnp.concatenate([key, value], axis=-1).reshape(1, -1)
-        write = Write((place[None],), (jnp.where(valid, row, 0),))
-        table = apply(carry.memory, write)
-        rows = table[0].kernel.reshape(self.max_steps, self.num_heads, -1)
-        count = carry.count + 1
+        return AttentionControl(controller, key, query, value, carry.count)
 
-        weights = attend(rows, query, count)
-        read = jnp.einsum("sh,shw->hw", weights, rows)[:, self.key_size :].mean(axis=0)
+    def write(self, control: AttentionControl, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+        """The next row of the table."""
+        del weights
+        row = jnp.concatenate([control.key, control.value], axis=-1).reshape(1, -1)
+        place = jax.nn.one_hot(control.count, self.max_steps, dtype=row.dtype)  # All zeros, if the table is full.
+        return Write((place[None],), (row,)), {}
+
+    def read(self, control: AttentionControl, weights: Memory) -> tuple[AttentionCarry, jax.Array, tuple[()]]:
+        """What the query reads of the table with its new row; the output is NaN if there was no room for that."""
+        _, hidden = control.controller
+        count = control.count + 1
+        rows = weights[0].kernel.reshape(self.max_steps, self.num_heads, -1)
+        attention = attend(rows, control.query, count)
+        read = jnp.einsum("sh,shw->hw", attention, rows)[:, self.key_size :].mean(axis=0)
         output = self.output(jnp.concatenate([hidden, read]))
         # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
         # even where `unroll` masks the step.
         output = jnp.where(count <= self.max_steps, output, jnp.nan)
-        return AttentionCarry(controller, table, count, read), output, (), write
-
-    def __call__(
-        self, carry: AttentionCarry | None, inputs: jax.Array
-    ) -> tuple[AttentionCarry, tuple[jax.Array, tuple[()]]]:
-        """One step.
-
-        Args:
-          carry: the state, or `None` at the start of an episode.
-          inputs: one input; see `Embedding`.
-
-        Returns:
-          `(carry, (output, ()))`, with the output `[output_size]` (NaN if the table was full) and an empty trace.
-        """
-        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
-        return carry, (output, trace)
+        return AttentionCarry(control.controller, weights, count, read), output, ()

@@ -5,7 +5,6 @@ Axes: `L` layers of the memory, `H` heads.
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,7 +14,8 @@ import jax.numpy as jnp
 from mnm_jax import _checks, memory
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
-from mnm_jax.interface import Interface
+from mnm_jax.cells.written import WrittenCell
+from mnm_jax.interface import Interface, Signals
 from mnm_jax.memory import Memory, Spec, Write
 from mnm_jax.writers import Writer
 
@@ -34,6 +34,20 @@ class MNMCarry(NamedTuple):
     controller: Any
     memory: Memory
     read: jax.Array
+
+
+class Control(NamedTuple):
+    """All of a step that does not see the memory.
+
+    Attributes:
+      controller: the carry of the controller after the step.
+      hidden: `[controller_size]`, its output, `h_t`.
+      signals: keys, values and rate.
+    """
+
+    controller: Any
+    hidden: jax.Array
+    signals: Signals
 
 
 class Trace(NamedTuple):
@@ -58,7 +72,7 @@ class Trace(NamedTuple):
     error_after: jax.Array
 
 
-class MNM(nn.Module):
+class MNM(WrittenCell):
     """A recurrent cell with a Metalearned Neural Memory, for one step of one episode.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`; keys, values and rate from `h_t`; the writer changes
@@ -140,64 +154,31 @@ class MNM(nn.Module):
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
         return MNMCarry(controller, initial_memory, jnp.zeros(self.memory.value_size, jnp.float32))
 
-    def step(
-        self,
-        carry: MNMCarry,
-        inputs: jax.Array,
-        valid: jax.Array | bool = True,
-        apply: Callable[[Memory, Write], Memory] = memory.apply,
-    ) -> tuple[MNMCarry, jax.Array, Trace, Write]:
-        """One step that also hands out the write, for `unroll` to take back on its way through the gradient.
-
-        Args:
-          carry: the state.
-          inputs: one input; see `Embedding`.
-          valid: `[]`, whether the step counts; at a step that does not the memory stays as it is.
-          apply: what changes the memory by the write. The gradient of `unroll` knows the changed memory already.
-
-        Returns:
-          The next state, the output `[output_size]`, the trace and the write.
-        """
+    def control(self, carry: MNMCarry, inputs: jax.Array) -> Control:
+        """Embedding, controller and interface. `inputs`: one input; see `Embedding`."""
         embedded = self.embedding(inputs)
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
-        write_keys, write_values, read_keys, rate = self.interface(hidden)
+        return Control(controller, hidden, self.interface(hidden))
 
-        arguments = (self.writer_params, carry.memory, write_keys, write_values, rate)
-        write = _cast(self.writer.write(*_cast(arguments, self.dtype)), hidden.dtype)
-        if valid is not True:
-            write = write._replace(post=jax.tree.map(lambda post: jnp.where(valid, post, 0), write.post))
-        next_memory = apply(carry.memory, write)
+    def write(self, control: Control, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+        """What the writer makes of keys, values and rate, and how new that is to the memory."""
+        keys, values, rate = control.signals.write_keys, control.signals.write_values, control.signals.rate
+        arguments = _cast((self.writer_params, weights, keys, values, rate), self.dtype)
+        write = _cast(self.writer.write(*arguments), control.hidden.dtype)
+        return write, {"error_before": self._error(weights, keys, values)}
 
-        read_values = self._read(next_memory, read_keys)
+    def read(self, control: Control, weights: Memory) -> tuple[MNMCarry, jax.Array, Trace]:
+        """What the memory that was written gives, and the output made of it."""
+        controller, hidden, (keys, values, read_keys, rate) = control
+        read_values = self._read(weights, read_keys)
         if self.read_combination == "project":
             combined = self.read_projection(read_values.reshape(-1)).astype(hidden.dtype)
         else:
             combined = read_values.mean(axis=0)
         output = self.output(jnp.concatenate([hidden, combined])).astype(hidden.dtype)
-
-        trace = Trace(
-            write_keys,
-            write_values,
-            read_keys,
-            read_values,
-            rate,
-            error_before=self._error(carry.memory, write_keys, write_values),
-            error_after=self._error(next_memory, write_keys, write_values),
-        )
-        return MNMCarry(controller, next_memory, combined), output, trace, write
-
-    def __call__(self, carry: MNMCarry | None, inputs: jax.Array) -> tuple[MNMCarry, tuple[jax.Array, Trace]]:
-        """One step.
-
-        Args:
-          carry: the state, or `None` at the start of an episode.
-          inputs: one input; see `Embedding`.
-
-        Returns:
-          `(carry, (output, trace))`, with the output `[output_size]`.
-        """
-        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
-        return carry, (output, trace)
+        error_after = self._error(weights, keys, values)
+        trace = Trace(keys, values, read_keys, read_values, rate, error_before=None, error_after=error_after)
+        return MNMCarry(controller, weights, combined), output, trace
 
     def _read(self, weights: Memory, keys: jax.Array) -> jax.Array:
         """What the keys give, in their own type."""

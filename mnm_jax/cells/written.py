@@ -1,0 +1,94 @@
+"""What the cells whose memory changes only by a `Write` have in common: a step in three parts."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from mnm_jax import memory
+from mnm_jax.memory import Memory, Write
+
+PyTree = Any
+
+
+class WrittenCell(nn.Module):
+    """A cell that changes its memory only by a `memory.Write`, once in each step, so that it can be taken back.
+
+    A step is made of three parts, which `unroll` calls one by one: its gradient walks the memory back, and goes through
+    the writing of a step and the reading of the step before it, which meet the same memory, together. The carry is a
+    NamedTuple with a field `memory`. Whatever else it holds is small, and all that `read` makes of it comes from what
+    `control` gave.
+    """
+
+    def initial_carry(self) -> PyTree:
+        """The state at the start of an episode."""
+        raise NotImplementedError
+
+    def control(self, carry: PyTree, inputs: PyTree) -> PyTree:
+        """All of a step that does not see the memory.
+
+        Args:
+          carry: the state; its memory is not to be used.
+          inputs: one input.
+
+        Returns:
+          What `write` and `read` go on from: the controller's next state, keys, values and the like.
+        """
+        raise NotImplementedError
+
+    def write(self, control: PyTree, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+        """Decides what to write.
+
+        Args:
+          control: what `control` gave.
+          weights: the memory before the write.
+
+        Returns:
+          The write, and fields of the trace, by name, that tell of the memory before it.
+        """
+        raise NotImplementedError
+
+    def read(self, control: PyTree, weights: Memory) -> tuple[PyTree, jax.Array, PyTree]:
+        """Reads, and ends the step.
+
+        Args:
+          control: what `control` gave.
+          weights: the memory after the write.
+
+        Returns:
+          The next state, the output `[output_size]`, and the trace without the fields that `write` gives.
+        """
+        raise NotImplementedError
+
+    def step(self, carry: PyTree, inputs: PyTree) -> tuple[PyTree, jax.Array, PyTree, Write]:
+        """One step that also hands out the write.
+
+        Args:
+          carry: the state.
+          inputs: one input.
+
+        Returns:
+          The next state, the output, the trace and the write, which `memory.revert` takes back.
+        """
+        control = self.control(carry, inputs)
+        write, before = self.write(control, carry.memory)
+        carry, output, trace = self.read(control, memory.apply(carry.memory, write))
+        return carry, output, join_trace(trace, before), write
+
+    def __call__(self, carry: PyTree | None, inputs: PyTree) -> tuple[PyTree, tuple[jax.Array, PyTree]]:
+        """One step.
+
+        Args:
+          carry: the state, or `None` at the start of an episode.
+          inputs: one input.
+
+        Returns:
+          `(carry, (output, trace))`.
+        """
+        carry, output, trace, _ = self.step(self.initial_carry() if carry is None else carry, inputs)
+        return carry, (output, trace)
+
+
+def join_trace(trace: PyTree, before: dict[str, jax.Array]) -> PyTree:
+    """The trace of `read` with the fields that `write` gave."""
+    return trace._replace(**before) if before else trace
