@@ -24,7 +24,7 @@ def get_config(name: str = "small") -> ml_collections.ConfigDict:
         )
         parts = MazeTask(size=5, episode_length=60), models.Settings(32, 32), settings
     elif name == "miconi":
-        # The published command for this size trains for so long.
+        # The command published with the code for this size makes 200,002 updates.
         settings = training.Settings(
             num_updates=200_000,
             batch_size=30,
