@@ -40,8 +40,10 @@ def introduce(task: MazeTask, settings: training.Settings) -> None:
 
 def conclude(configuration: training.Configuration, report: training.Report, directory: pathlib.Path) -> None:
     """Lets the agents of all seeds live for test episodes, and saves what they found."""
-    task, cell, params = configuration.task, configuration.cell(), report.state.params
-    lives = [live(task, cell, jax.tree.map(lambda leaf, i=i: leaf[i], params)) for i in range(len(configuration.seeds))]
+    task, cell = configuration.task, configuration.cell()
+    seeds = range(len(configuration.seeds))
+    params = [jax.tree.map(lambda leaf, i=i: leaf[i], report.state.params) for i in seeds]
+    lives = [live(task, cell, of_seed) for of_seed in params]
     arrays = {
         "update": np.array(report.update),
         "rewards": np.stack([life.rewards for life in lives]),
@@ -50,11 +52,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     }
     if hasattr(cell, "rate_scale"):
         forgetful = cell.clone(rate_scale=0.0)
-        rewards = [
-            live(task, forgetful, jax.tree.map(lambda leaf, i=i: leaf[i], params)).rewards
-            for i in range(len(configuration.seeds))
-        ]
-        arrays["rewards_without_writing"] = np.stack(rewards)
+        arrays["rewards_without_writing"] = np.stack([live(task, forgetful, of_seed).rewards for of_seed in params])
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     products.write_whole(directory / LIFETIMES, file.getvalue())

@@ -5,10 +5,9 @@
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
 
-import dataclasses
-
 import ml_collections
 
+from experiments.configs.common import make_config
 from mnm_jax import models, training
 from mnm_jax.tasks.babi import Babi
 
@@ -33,10 +32,4 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
     else:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 
-    config = ml_collections.ConfigDict()
-    for key, part in zip(("task", "model", "training"), parts, strict=True):
-        config[key] = ml_collections.ConfigDict(dataclasses.asdict(part))
-    # The weight of the meta-objective goes with the model.
-    del config.training["meta_weight"]
-    config.model.meta_weight = ml_collections.config_dict.placeholder(float)
-    return config
+    return make_config(*parts)

@@ -7,10 +7,9 @@
 `pairs{4,8,16}_length{1,2,4}`: the sweep of the paper, with memory and controller of 100.
 """
 
-import dataclasses
-
 import ml_collections
 
+from experiments.configs.common import make_config
 from mnm_jax import models, training
 from mnm_jax.tasks.dictionary import Dictionary
 
@@ -60,12 +59,6 @@ def get_config(name: str = "demo") -> ml_collections.ConfigDict:
     else:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 
-    config = ml_collections.ConfigDict()
-    for key, part in zip(("task", "model", "training"), parts, strict=True):
-        config[key] = ml_collections.ConfigDict(dataclasses.asdict(part))
+    config = make_config(*parts)
     config.task.num_queries = ml_collections.config_dict.placeholder(int)
-    # The weight of the meta-objective goes with the model.
-    del config.training["meta_weight"]
-    if config.model.meta_weight is None:
-        config.model.meta_weight = ml_collections.config_dict.placeholder(float)
     return config

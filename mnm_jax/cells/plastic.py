@@ -6,6 +6,7 @@ Sources: Miconi, Clune and Stanley, "Differentiable plasticity", ICML 2018, sect
 Axes: `N` hidden units. In every matrix `[N, N]` the entry `[i, j]` belongs to the connection from `i` to `j`.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _checks
+from mnm_jax._batching import with_batches
 from mnm_jax.cells.embedding import Embedding
 
 RULES = ("none", "hebbian", "modulated", "retroactive")
@@ -107,11 +109,11 @@ class Plastic(nn.Module):
         new = jnp.tanh(total)
 
         if self.rule == "hebbian":
-            trace = _bounded(trace + _outer(self.rate * old, new))
+            trace = _write(trace, self.rate * old, new)
         elif self.rule == "modulated":
-            trace = _bounded(trace + _outer(self._modulation(new) * old, new))
+            trace = _write(trace, self._modulation(new) * old, new)
         elif self.rule == "retroactive":
-            trace = _bounded(trace + self._modulation(new) * eligibility)
+            trace = _write_eligible(trace, self._modulation(new), eligibility)
             eligibility = (1 - self.rate) * eligibility + _outer(self.rate * old, new)
         return PlasticCarry(new, trace, eligibility), (self.output(new), ())
 
@@ -123,40 +125,60 @@ class Plastic(nn.Module):
 # CPU compiler makes of those that JAX derives a training that is more than three times slower.
 
 
-@jax.custom_vjp
 def _recall(hidden: jax.Array, plasticity: jax.Array, trace: jax.Array) -> jax.Array:
-    return hidden @ (plasticity * trace)
+    """`hidden @ (plasticity * trace)`; a batch keeps one gradient of the plasticity for all its episodes."""
+    return with_batches(_recall_single, _recall_batch, plasticity, (hidden, trace))
 
 
-def _recall_forward(
-    hidden: jax.Array, plasticity: jax.Array, trace: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    return _recall(hidden, plasticity, trace), (hidden, plasticity, trace)
-
-
-def _recall_backward(residuals: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, ...]:
-    hidden, plasticity, trace = residuals
-    outer = hidden[:, None] * cotangent
-    return (plasticity * trace) @ cotangent, outer * trace, outer * plasticity
-
-
-_recall.defvjp(_recall_forward, _recall_backward)
+def _recall_single(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return _recall_batch(plasticity, jax.tree.map(lambda x: x[None], own))[0]
 
 
 @jax.custom_vjp
-def _bounded(trace: jax.Array) -> jax.Array:
-    return jnp.clip(trace, -1, 1)
+def _recall_batch(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> jax.Array:
+    hidden, trace = own
+    return jnp.einsum("bi,bij->bj", hidden, plasticity * trace)
 
 
-def _bounded_forward(trace: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _bounded(trace), jnp.abs(trace) <= 1
+def _recall_forward(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[Any, ...]]:
+    return _recall_batch(plasticity, own), (plasticity, *own)
 
 
-def _bounded_backward(is_inside: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    return (jnp.where(is_inside, cotangent, 0),)
+def _recall_backward(residuals: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    plasticity, hidden, trace = residuals
+    of_hidden = jnp.einsum("bij,bj->bi", plasticity * trace, cotangent)
+    of_trace = hidden[:, :, None] * cotangent[:, None] * plasticity
+    return _sum_over_episodes(hidden, cotangent, trace), (of_hidden, of_trace)
 
 
-_bounded.defvjp(_bounded_forward, _bounded_backward)
+_recall_batch.defvjp(_recall_forward, _recall_backward)
+
+
+def _sum_over_episodes(hidden: jax.Array, cotangent: jax.Array, trace: jax.Array) -> jax.Array:
+    """The gradient of the plasticity: `einsum('bi,bj,bij->ij')`."""
+    if jax.default_backend() != "cpu":
+        return jnp.einsum("bi,bj,bij->ij", hidden, cotangent, trace)
+
+    # On a CPU the sum stays in the cache, and no products are written that are as large as all the traces.
+    def add(total: jax.Array, episode: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        hidden, cotangent, trace = episode
+        return total + hidden[:, None] * cotangent * trace, None
+
+    return jax.lax.scan(add, jnp.zeros_like(trace[0]), (hidden, cotangent, trace))[0]
+
+
+# The gradients of these compute the sum again, rather than remember of every connection whether it was clipped.
+_recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@_recomputed
+def _write(trace: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
+    return jax.lax.clamp(-1.0, trace + _outer(old, new), 1.0)
+
+
+@_recomputed
+def _write_eligible(trace: jax.Array, modulation: jax.Array, eligibility: jax.Array) -> jax.Array:
+    return jax.lax.clamp(-1.0, trace + modulation * eligibility, 1.0)
 
 
 @jax.custom_vjp

@@ -115,22 +115,54 @@ def test_a_modulator_sees_only_what_was_before(inputs):
     assert_close(carries[3].trace, modulation * carries[2].eligibility)
 
 
+def _bounded(trace):
+    return jnp.clip(trace, -1, 1)
+
+
 @pytest.mark.parametrize(
     ("function", "plain", "shapes"),
     [
         (plastic._recall, lambda hidden, plasticity, trace: hidden @ (plasticity * trace), [(3,), (3, 3), (3, 3)]),
         (plastic._outer, jnp.outer, [(3,), (3,)]),
-        (plastic._bounded, lambda trace: jnp.clip(trace, -1, 1), [(3, 3)]),
+        (plastic._write, lambda trace, old, new: _bounded(trace + jnp.outer(old, new)), [(3, 3), (3,), (3,)]),
+        (
+            plastic._write_eligible,
+            lambda trace, modulation, eligibility: _bounded(trace + modulation * eligibility),
+            [(3, 3), (), (3, 3)],
+        ),
     ],
+    ids=["recall", "outer", "write", "write_eligible"],
 )
-def test_gradients_by_hand_are_those_that_jax_derives(function, plain, shapes):
+class TestGradientsByHandAreThoseThatJaxDerives:
+    def test_of_one_episode(self, function, plain, shapes):
+        self.check(function, plain, shapes)
+
+    def test_of_a_batch_that_shares_the_second_argument(self, function, plain, shapes):
+        axes = tuple(None if i == 1 else 0 for i in range(len(shapes)))
+        shapes = [shape if axis is None else (5, *shape) for shape, axis in zip(shapes, axes, strict=True)]
+        self.check(jax.vmap(function, axes), jax.vmap(plain, axes), shapes)
+
+    def test_of_seeds(self, function, plain, shapes):
+        axes = tuple(None if i == 1 else 0 for i in range(len(shapes)))
+        shapes = [(2, *shape) if axis is None else (2, 5, *shape) for shape, axis in zip(shapes, axes, strict=True)]
+        self.check(jax.vmap(jax.vmap(function, axes)), jax.vmap(jax.vmap(plain, axes)), shapes)
+
+    def check(self, function, plain, shapes):
+        rng = np.random.default_rng(0)
+        arguments = [jnp.asarray(1.5 * rng.normal(size=shape), float) for shape in shapes]
+        result, pull_back = jax.vjp(function, *arguments)
+        expected, pull_back_plain = jax.vjp(plain, *arguments)
+        assert_close(result, expected)
+        cotangent = jnp.asarray(rng.normal(size=result.shape), float)
+        assert_close(pull_back(cotangent), pull_back_plain(cotangent), rtol=1e-4)
+
+
+def test_a_sum_over_episodes_is_the_same_on_accelerators(monkeypatch):
     rng = np.random.default_rng(0)
-    arguments = [jnp.asarray(1.5 * rng.normal(size=shape), float) for shape in shapes]
-    result, pull_back = jax.vjp(function, *arguments)
-    expected, pull_back_plain = jax.vjp(plain, *arguments)
-    assert_close(result, expected)
-    cotangent = jnp.asarray(rng.normal(size=result.shape), float)
-    assert_close(pull_back(cotangent), pull_back_plain(cotangent))
+    arguments = [jnp.asarray(rng.normal(size=shape), float) for shape in [(5, 3), (5, 3), (5, 3, 3)]]
+    on_cpu = plastic._sum_over_episodes(*arguments)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert_close(plastic._sum_over_episodes(*arguments), on_cpu)
 
 
 def test_parameters_start_as_published(inputs):

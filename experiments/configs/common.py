@@ -1,0 +1,28 @@
+"""What the configuration files share."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from mnm_jax import models, training
+
+
+def make_config(task: Any, model: models.Settings, settings: training.Settings) -> ml_collections.ConfigDict:
+    """Makes a configuration whose every field can be set on the command line.
+
+    Args:
+      task: a task, a dataclass.
+      model: sizes and options of the models.
+      settings: how to train them.
+
+    Returns:
+      The fields under `task`, `model` and `training`.
+    """
+    parts = {"task": task, "model": model, "training": settings}
+    config = ml_collections.ConfigDict({key: dataclasses.asdict(part) for key, part in parts.items()})
+    # The weight of the meta-objective goes with the model.
+    del config.training["meta_weight"]
+    if config.model.meta_weight is None:
+        config.model.meta_weight = ml_collections.config_dict.placeholder(float)
+    return config
