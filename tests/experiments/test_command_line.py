@@ -170,7 +170,7 @@ def mistakes(tmp_path_factory):
         [arguments for arguments, _ in WRONG.values()],
         directory,
         JAX_PLATFORMS="cpu",
-        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+        XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
         PYTHONDONTWRITEBYTECODE="1",
     )
     after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
