@@ -35,6 +35,26 @@ if QUICK_XLA not in os.environ.get("XLA_FLAGS", ""):
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+# Those that take longest; most of them start processes.
+SLOWEST = (
+    "test_processes.py",
+    "test_babi.py",
+    "test_kills.py",
+    "test_training.py",
+    "test_speed.py",
+    "test_unroll.py",
+    "test_bucketed_task.py",
+    "test_mnm.py",
+    "test_writers.py",
+    "test_devices.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The slowest files come first: a worker that began one of them at the end would keep the others waiting."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compiles a module's tests with little optimization: they run small programs, and each only a few times."""
