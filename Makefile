@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.dictionary --workdir=runs/demo --resume
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

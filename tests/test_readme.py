@@ -18,6 +18,8 @@ def run(code, name):
     return module
 
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 hebbian = run(WRITER, "hebbian").hebbian()
 
 

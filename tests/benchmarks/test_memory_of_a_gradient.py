@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks import footprint
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("model", ["mnm_p", "salu", "attention"])
 def test_the_saving_gradient_takes_less(model):

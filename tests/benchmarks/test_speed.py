@@ -18,6 +18,8 @@ TINY = workload.Workload(
 ROOT = pathlib.Path(__file__).parents[2]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def run_program(name, *options):
     # In a process of its own: the programs here share names of flags.
@@ -82,7 +84,6 @@ def test_the_profile_tells_products_from_passes():
     assert counts[tracing.MEMORY] > 4 * task.num_layers * task.num_steps
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_every_unroll_computes_the_same_loss():
     unrolls = [*workload.UNROLLS, *[workload.TORCH] * HAS_TORCH]
     workloads = [dataclasses.replace(TINY, unroll=unroll, dtype="float64") for unroll in unrolls]
@@ -91,7 +92,6 @@ def test_every_unroll_computes_the_same_loss():
     assert [row.loss for row in rows] == pytest.approx([rows[0].loss] * len(rows), rel=1e-12)
 
 
-@pytest.mark.usefixtures("quick_compilation")
 def test_what_computes_something_else_is_not_compared():
     workloads = [dataclasses.replace(TINY, writer=writer, run="forward") for writer in workload.WRITERS]
     with pytest.raises(RuntimeError, match="gives a loss"):

@@ -21,21 +21,52 @@ from small_archive import make_contents, write_archive
 
 TINY = [f"--config={ROOT}/experiments/configs/babi.py:tiny", "--workdir=run", "--tasks=2,1"]
 TRAIN = [*TINY, "--models=mnm_p,attention", "--num_seeds=2", "--babi_archive=archive.tar.gz"]
+NEW = [*TINY, "--workdir=new"]
 CUT = [*TRAIN, "--workdir=cut", "--models=mnm_p"]
 MODELS = ("mnm_p", "attention")
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+WRONG = {
+    "no such task": (
+        [*NEW, "--tasks=1,21"],
+        "--tasks=1,21: wants numbers of 1 to 20 with commas between, or all",
+    ),
+    "not a number": ([*NEW, "--tasks=one"], "--tasks=one: wants numbers of 1 to 20"),
+    "no tasks": ([*NEW, "--tasks="], "--tasks=: wants numbers of 1 to 20"),
+    "no such data": ([*NEW, "--data=en-20k"], "--data=en-20k: value should be one of <en.en-10k>"),
+    "no such layout": ([*NEW, "--layout=line"], "--layout=line: value should be one of <stream.question>"),
+    "no such archive": ([*NEW, "--babi_archive=none"], "--babi_archive=none: there is no such file"),
+    "damaged archive": ([*NEW, "--babi_archive=damaged.gz"], "damaged.gz is truncated or damaged, or no .tar.gz: "),
+    "other archive": (
+        [*TRAIN, "--babi_archive=other.tar.gz", "--resume"],
+        "config.task.archive_sha256 was [0-9a-f]{64} and is [0-9a-f]{64}",
+    ),
+    "misspelt configuration": (
+        ["--workdir=new", f"--config={ROOT}/experiments/configs/babi.py:joined"],
+        "unknown configuration 'joined'; choose from single, joint, tiny",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run, and the same stopped after its first chunk and resumed: their directory, and what each printed."""
+    """A run, the same stopped after its first chunk and resumed, and mistakes, all in one process.
+
+    Returns:
+      Their directory, what each of the first three printed, and the results of the mistakes.
+    """
     directory = tmp_path_factory.mktemp("babi")
-    write_archive(directory / "archive.tar.gz", make_contents())
-    once, stopped, resumed, plotted = run_all(
+    archive = write_archive(directory / "archive.tar.gz", make_contents())
+    write_archive(directory / "other.tar.gz", dict(reversed(make_contents().items())))
+    (directory / "damaged.gz").write_bytes(archive.read_bytes()[:500])
+    once, stopped, resumed, plotted, *mistakes = run_all(
         [
             TRAIN,
             [*CUT, "--max_minutes=0"],
             [*CUT, "--resume"],
             [*TRAIN, "--resume"],
+            *(arguments for arguments, _ in WRONG.values()),
         ],
         directory,
         "experiments.babi",
@@ -45,7 +76,7 @@ def trained(tmp_path_factory):
     )
     for code, _, err in (once, stopped, resumed, plotted):
         assert code == 0, err
-    return directory, once[1], stopped[1], resumed[1]
+    return directory, once[1], stopped[1], resumed[1], dict(zip(WRONG, mistakes, strict=True))
 
 
 def test_it_says_what_the_data_is(trained):
@@ -57,7 +88,7 @@ def test_it_says_what_the_data_is(trained):
 
 
 def test_a_run_stopped_and_resumed_ends_as_the_whole_one(trained):
-    directory, _, stopped, _ = trained
+    directory, _, stopped, *_ = trained
     assert "mnm_p is not finished: update 1 of 4." in stopped
     for name in ("metrics.jsonl", "test.json", "data.json"):
         assert (directory / "cut" / "mnm_p" / name).read_bytes() == (directory / "run" / "mnm_p" / name).read_bytes()
@@ -146,45 +177,10 @@ def test_the_data_is_saved_with_the_run(trained, monkeypatch):
     assert saved == json.loads(json.dumps(training.load(directory / "run" / "mnm_p").task.loaded.summary()))
 
 
-WRONG = {
-    "no such task": (
-        [*TINY, "--tasks=1,21"],
-        "--tasks=1,21: wants numbers of 1 to 20 with commas between, or all",
-    ),
-    "not a number": ([*TINY, "--tasks=one"], "--tasks=one: wants numbers of 1 to 20"),
-    "no tasks": ([*TINY, "--tasks="], "--tasks=: wants numbers of 1 to 20"),
-    "no such data": ([*TINY, "--data=en-20k"], "--data=en-20k: value should be one of <en.en-10k>"),
-    "no such layout": ([*TINY, "--layout=line"], "--layout=line: value should be one of <stream.question>"),
-    "no such archive": ([*TINY, "--babi_archive=none"], "--babi_archive=none: there is no such file"),
-    "damaged archive": ([*TINY, "--babi_archive=damaged.gz"], "damaged.gz is truncated or damaged, or no .tar.gz: "),
-    "other archive": (
-        [*TRAIN, "--babi_archive=other.tar.gz", "--resume"],
-        "config.task.archive_sha256 was [0-9a-f]{64} and is [0-9a-f]{64}",
-    ),
-    "misspelt configuration": (
-        ["--workdir=new", f"--config={ROOT}/experiments/configs/babi.py:joined"],
-        "unknown configuration 'joined'; choose from single, joint, tiny",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def mistakes(trained):
-    directory = trained[0]
-    (directory / "damaged.gz").write_bytes((directory / "archive.tar.gz").read_bytes()[:500])
-    write_archive(directory / "other.tar.gz", dict(reversed(make_contents().items())))
-    for arguments, _ in WRONG.values():
-        if "--resume" not in arguments:
-            arguments.append("--workdir=new")
-    results = run_all(
-        [arguments for arguments, _ in WRONG.values()], directory, "experiments.babi", HOME=str(directory)
-    )
-    assert not (directory / "new").exists()
-    return dict(zip(WRONG, results, strict=True))
-
-
 @pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_is_one_line_that_names_what_is_wrong(name, mistakes):
+def test_a_mistake_is_one_line_that_names_what_is_wrong(name, trained):
+    directory, *_, mistakes = trained
+    assert not (directory / "new").exists()
     code, out, err = mistakes[name]
     assert code == 2
     assert out == ""

@@ -147,12 +147,16 @@ WRONG = {
     ),
 }
 
+# What another process trains in.
+TAKEN = ["--workdir=taken", "--models=lstm", "--resume", *TINY]
+
 
 @pytest.fixture(scope="module")
 def mistakes(tmp_path_factory):
     directory = tmp_path_factory.mktemp("mistakes")
     (directory / "file").write_text("precious")
     (directory / "tensorboardX.py").write_text("raise ImportError")
+    (directory / "taken").mkdir()
     used = training.Configuration(
         "dictionary",
         "lstm",
@@ -165,23 +169,25 @@ def mistakes(tmp_path_factory):
     for name, contents in (("used", used.to_json()), ("cosine", cosine.to_json()), ("broken", '{"experiment": "di')):
         (directory / name / "lstm").mkdir(parents=True)
         (directory / name / "lstm" / "config.json").write_text(contents)
-    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
-    results = run_all(
-        [arguments for arguments, _ in WRONG.values()],
-        directory,
-        JAX_PLATFORMS="cpu",
-        XLA_FLAGS="--xla_force_host_platform_device_count=8",
-        PYTHONDONTWRITEBYTECODE="1",
-    )
+    with (directory / "taken" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+        results = run_all(
+            [*(arguments for arguments, _ in WRONG.values()), TAKEN],
+            directory,
+            JAX_PLATFORMS="cpu",
+            XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
+            PYTHONDONTWRITEBYTECODE="1",
+        )
     after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
     assert not (directory / "new").exists()
     assert before == after
-    return dict(zip(WRONG, results, strict=True))
+    return dict(zip((*WRONG, "taken"), results, strict=True)), directory
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_is_one_line_that_says_what_is_allowed_and_touches_nothing(name, mistakes):
-    code, out, err = mistakes[name]
+    code, out, err = mistakes[0][name]
     assert code == 2
     assert out == ""
     assert re.fullmatch(f"error: .*{WRONG[name][1]}.*\n", err), err
@@ -220,11 +226,9 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     assert list(workdir.glob("similarity_*hebbian*.png"))
 
 
-def test_two_programs_do_not_train_in_one_directory(tmp_path):
-    (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        [(code, _, err)] = run_all([["--workdir=run", "--models=lstm", "--resume", *TINY]], tmp_path)
+def test_two_programs_do_not_train_in_one_directory(mistakes):
+    results, directory = mistakes
+    code, _, err = results["taken"]
     assert code == 1
-    assert err == "error: --workdir=run: another process is training in it\n"
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert err == "error: --workdir=taken: another process is training in it\n"
+    assert [path.name for path in (directory / "taken").iterdir()] == [".lock"]

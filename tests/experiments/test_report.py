@@ -3,27 +3,24 @@
 import csv
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from test_command_line import ROOT, run_all
 
 from experiments import report
 from mnm_jax.analysis.runs import LoadError
 
-ROOT = pathlib.Path(__file__).parents[2]
 
-
-@pytest.fixture
-def workdirs(tmp_path):
+def make_workdirs(parent):
     """Two working directories, with three runs in all."""
     for workdir, model, accuracies in (
         ("demo", "mnm_p", [[0.1, 0.8], [0.1, 0.9]]),
         ("demo", "lstm", [[0.1, 0.3]]),
         ("hard", "mnm_p", [[0.0, 0.2]]),
     ):
-        directory = tmp_path / workdir / model
+        directory = parent / workdir / model
         directory.mkdir(parents=True)
         config = {"task": {"num_pairs": len(workdir)}, "training": {"num_updates": 20}}
         description = {"experiment": "dictionary", "model": model, "seeds": list(range(len(accuracies)))}
@@ -34,7 +31,12 @@ def workdirs(tmp_path):
             for i, accuracy in enumerate(row)
         ]
         (directory / "metrics.jsonl").write_text("".join(lines))
-    return [tmp_path / "demo", tmp_path / "hard"]
+    return [parent / "demo", parent / "hard"]
+
+
+@pytest.fixture
+def workdirs(tmp_path):
+    return make_workdirs(tmp_path)
 
 
 def test_the_files_say_the_same(workdirs, tmp_path):
@@ -71,37 +73,44 @@ def test_nothing_is_written_if_one_directory_holds_no_runs(workdirs, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
-def run(arguments, directory):
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.report", *arguments],
-        cwd=directory,
+def test_the_program_writes_here_and_prints_the_table(workdirs, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.report", "demo", "hard"],
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=200,
     )
-
-
-def test_the_program_writes_here_and_prints_the_table(workdirs, tmp_path):
-    result = run(["demo", "hard"], tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     files = "report.md\nreport.csv\nreport_seeds.csv\nreport.png\n"
     assert result.stdout == f"{files}\n{(tmp_path / 'report.md').read_text()}"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "usage: python -m experiments.report WORKDIR [WORKDIR...] [--output=DIR]"),
-        (["nowhere"], "no directory nowhere: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl"),
-        (["demo", "--output=file"], "--output=file cannot be written to: "),
-        (["demo", "--outputs=x"], "Unknown command line flag 'outputs'"),
-    ],
-)
-def test_errors_are_one_line(workdirs, tmp_path, arguments, message):
-    (tmp_path / "file").touch()
-    result = run(arguments, tmp_path)
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith(f"error: {message}")
-    assert result.stderr.count("\n") == 1
+WRONG = {
+    "no directories": ([], "usage: python -m experiments.report WORKDIR [WORKDIR...] [--output=DIR]"),
+    "no such directory": (
+        ["nowhere"],
+        "no directory nowhere: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl",
+    ),
+    "output is a file": (["demo", "--output=file"], "--output=file cannot be written to: "),
+    "misspelt flag": (["demo", "--outputs=x"], "Unknown command line flag 'outputs'"),
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("mistakes")
+    make_workdirs(directory)
+    (directory / "file").touch()
+    results = run_all([arguments for arguments, _ in WRONG.values()], directory, "experiments.report")
+    return dict(zip(WRONG, results, strict=True))
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_are_one_line(name, mistakes):
+    code, out, err = mistakes[name]
+    assert code == 2
+    assert out == ""
+    assert err.startswith(f"error: {WRONG[name][1]}")
+    assert err.count("\n") == 1

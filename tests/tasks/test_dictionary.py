@@ -7,6 +7,8 @@ import pytest
 
 from mnm_jax.tasks.dictionary import Dictionary
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TASKS = {
     "single characters": Dictionary(num_pairs=4),
     "two of three queries": Dictionary(num_pairs=3, num_queries=2, word_length=2, source_alphabet_size=3),
@@ -17,8 +19,8 @@ TASKS = {
 @pytest.fixture(scope="module", params=TASKS.values(), ids=TASKS.keys())
 def episodes(request):
     task = request.param
-    examples = jax.jit(jax.vmap(task.sample))(jax.random.split(jax.random.key(0), 64))
-    return task, [jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), examples) for i in range(64)]
+    examples = jax.device_get(jax.jit(jax.vmap(task.sample))(jax.random.split(jax.random.key(0), 64)))
+    return task, [jax.tree.map(lambda leaf, i=i: leaf[i], examples) for i in range(64)]
 
 
 def parse(task, example):

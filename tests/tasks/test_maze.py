@@ -8,6 +8,8 @@ import pytest
 from mnm_jax.tasks import maze
 from mnm_jax.tasks.maze import Maze, Params
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PARAMS = Params(reward=3.0, wall_penalty=0.25, episode_length=40)
 
 

@@ -9,6 +9,8 @@ from mnm_jax import tasks, training
 from mnm_jax.tasks.babi import Babi, take
 from mnm_jax.tasks.babi.stories import sha256
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.fixture
 def make_task(archive, tmp_path, monkeypatch):
