@@ -13,6 +13,7 @@ from recall import SEEDS, SETTINGS, TASK, assert_equal, build, damage
 
 from mnm_jax import models, training
 from mnm_jax.tasks.dictionary import Dictionary
+from mnm_jax.training.update import _drop_features
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -249,3 +250,50 @@ def test_a_writing_memory_learns_the_dictionary_in_a_minute(tmp_path):
     report = training.run(task, cell, settings, [0], tmp_path)
     assert report.metrics["loss"] < 0.3
     assert report.metrics["word_accuracy"] > 0.9 > task.levels()["words but not pairing"]["word_accuracy"]
+
+
+class TestEmbeddingDropout:
+    """Dropping half of the embedding's numbers, and, for comparison, none."""
+
+    SETTINGS = dataclasses.replace(SETTINGS, embedding_dropout=0.5)
+
+    @staticmethod
+    def first_update(settings):
+        """The parameters after an update, and its loss."""
+        placement = training.place(TASK, build("mnm_p"), settings)
+        state, measured, _ = placement.train_chunk(placement.init(SEEDS), 1)
+        return placement.collect(state).params, placement.collect(measured)["loss"]
+
+    def test_changes_the_training_and_not_the_evaluation(self):
+        params, loss = self.first_update(self.SETTINGS)
+        plain_params, plain_loss = self.first_update(SETTINGS)
+        assert (loss != plain_loss).all()
+        # Adam's first step moves what has a gradient, and what was dropped has none.
+        placement = training.place(TASK, build("mnm_p"), SETTINGS)
+        start = placement.collect(placement.init(SEEDS)).params["embedding"]["kernel"]
+        moved = np.mean(params["embedding"]["kernel"] != start)
+        assert 0 < moved < np.mean(plain_params["embedding"]["kernel"] != start)
+        batches = training.held_out(TASK, SETTINGS)
+        cell = build("mnm_p")
+        one, other = (
+            training.make_functions(TASK, cell, settings).evaluate(jax.tree.map(lambda x: x[0], params), batches)
+            for settings in (SETTINGS, self.SETTINGS)
+        )
+        assert_equal(one, other)
+
+    def test_keeps_the_mean_and_drops_a_share(self):
+        kernel = np.ones((200, 50), np.float32)
+        dropped = _drop_features({"embedding": {"kernel": kernel}, "other": kernel}, jax.random.key(0), 0.2)
+        values = np.asarray(dropped["embedding"]["kernel"])
+        assert set(np.unique(values)) == {np.float32(0), np.float32(1.25)}
+        assert np.mean(values == 0) == pytest.approx(0.2, abs=0.02)
+        assert dropped["other"] is kernel
+
+    def test_needs_an_embedding(self):
+        with pytest.raises(ValueError, match="embedding_dropout wants a cell with parameters named 'embedding'"):
+            _drop_features({}, jax.random.key(0), 0.2)
+
+    @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
+    def test_names_a_rate_that_is_not_possible(self, rate):
+        with pytest.raises(ValueError, match="embedding_dropout must be at least 0 and below 1, got"):
+            dataclasses.replace(SETTINGS, embedding_dropout=rate)
