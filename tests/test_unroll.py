@@ -166,6 +166,25 @@ class TestReversible:
         assert temporary_bytes(reversible=False) > bytes_of_every_memory
         assert temporary_bytes(reversible=True) < bytes_of_every_memory / 2
 
+    def test_keeps_what_stands_in_several_places_once(self):
+        """For each step and episode: state of the LSTM, keys, value, rate and the write, whose input is the key."""
+        size, num_layers = 16, 2
+        cell = mnm.cells.MNM(2, size, mnm.memory.Spec(size, size, (size,)), WRITERS["local"], vocabulary_size=3)
+
+        def temporary_bytes(num_steps):
+            inputs = jax.ShapeDtypeStruct((8, num_steps), jnp.int32)
+            variables = jax.eval_shape(cell.init, jax.random.key(0), None, jax.ShapeDtypeStruct((), jnp.int32))
+
+            def loss(variables, inputs):
+                run = jax.vmap(lambda episode: mnm.unroll(cell, variables, episode))(inputs)
+                return LOSSES["outputs"](run) + LOSSES["error_after"](run)
+
+            return jax.jit(jax.grad(loss)).lower(variables, inputs).compile().memory_analysis().temp_size_in_bytes
+
+        floats = 2 * size + 3 * size + 1 + (num_layers - 1) * size + num_layers * size
+        slope = (temporary_bytes(128) - temporary_bytes(64)) / (64 * 8)
+        assert 4 * floats <= slope < 4 * (floats + size)
+
 
 @functools.cache
 def gradient_of_a_batch(writer, anchor_every=None):

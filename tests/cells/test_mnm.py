@@ -238,6 +238,17 @@ def test_equal_cells_do_not_recompile():
     assert len(traced) == 2
 
 
+@for_both_writers
+def test_step_hands_out_the_write_that_takes_its_memory_back(writer):
+    cell = make(writer)
+    variables = draw_variables(cell, INPUTS[0])
+    start = cell.apply(variables, method="initial_carry")
+    carry, output, trace, write = cell.apply(variables, start, INPUTS[0], method="step")
+    chex.assert_trees_all_close(mnm.memory.revert(carry.memory, write), start.memory, rtol=1e-5, atol=1e-6)
+    assert any(np.abs(new - old).max() > 1e-3 for new, old in zip(*map(jax.tree.leaves, (carry, start)), strict=True))
+    chex.assert_trees_all_equal((carry, (output, trace)), cell.apply(variables, None, INPUTS[0]))
+
+
 class TestEmbedding:
     @pytest.mark.parametrize("scale", [1.0, 0.2])
     @pytest.mark.parametrize("kind", ["symbols", "one_hots", "dense"])
