@@ -2,11 +2,11 @@
 
 Axes: `T` time steps.
 
-A cell that changes its memory only by a `memory.Write` is unrolled reversibly: the gradient keeps the small state and
-the low-rank write of each step, and walks the memory back with `memory.revert` instead of remembering it. So that
-rounding cannot add up, a long episode is cut into chunks, and the walk begins anew at the end of each, from an anchor:
-a copy of the memory as it was. Any other cell is unrolled in chunks of about sqrt(T) steps, each recomputed from its
-start during the gradient.
+A cell that changes its memory only by a `memory.Write` is unrolled reversibly: the gradient keeps what the controller
+gave at each step and the low-rank write, and walks the memory back with `memory.revert` instead of remembering it. So
+that rounding cannot add up, a long episode is cut into chunks, and the walk begins anew at the end of each, from an
+anchor: a copy of the memory as it was. Any other cell is unrolled in chunks of about sqrt(T) steps, each recomputed
+from its start during the gradient.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ def unroll(
       carry: the state to go on from; `None` for the start of an episode.
       length: how many of the `T` steps count; may be traced. From there on outputs and trace are zero and the state
         stays as it is, whatever the inputs there are, as long as they are finite.
-      reversible: whether to save memory in the gradient, by walking the memory back or, for a cell without `step`, by
+      reversible: whether to save memory in the gradient, by walking the memory back or, for any other cell, by
         recomputing chunks. `False` is the plain `lax.scan`, to the same numbers up to rounding; forward-mode
         derivatives (`jax.jvp`, `jax.hessian`) of a cell that writes need it.
       anchor_every: the most steps that the reversible gradient walks back before it takes up a copy of the memory that
