@@ -290,9 +290,13 @@ def _reversible_backward(
     def at(t: int | jax.Array, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, t, keepdims=False), tree)
 
-    def pull_apply(write: memory.Write, memory_cotangent: memory.Memory) -> memory.Write:
-        # Linear in the write, whatever the memory.
-        return jax.vjp(functools.partial(parts.apply, memory_cotangent), write)[1](memory_cotangent)[0]
+    def take_back(
+        t: int | jax.Array, weights: memory.Memory, memory_cotangent: memory.Memory
+    ) -> tuple[memory.Memory, memory.Write]:
+        """The memory before the write of step `t`, and the cotangent of that write."""
+        _, write = at(t, kept).tree
+        _, pull_back = jax.vjp(functools.partial(parts.apply, weights), write)
+        return parts.revert(weights, write), pull_back(memory_cotangent)[0]
 
     def read(t: int | jax.Array, weights: memory.Memory) -> tuple[PyTree, Callable[[list[jax.Array]], PyTree]]:
         """Reads at step `t`: the state after it, and what pulls back that state's cotangent."""
@@ -322,7 +326,7 @@ def _reversible_backward(
         _, pull_back = jax.vjp(run, variables_parts, weights, small_parts, inputs_parts)
         return pull_back((control, write, before_cotangent))
 
-    def part_ways(t: int | jax.Array, small_cotangent: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+    def by_validity(t: int | jax.Array, small_cotangent: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
         """The cotangent of the state after step `t`: for the step, and for the state before it, if it is not valid."""
         zeros = jax.tree.map(jnp.zeros_like, small_cotangent)
         if valid is None:
@@ -333,28 +337,24 @@ def _reversible_backward(
     def body(state: PyTree, t: jax.Array) -> tuple[PyTree, PyTree]:
         """From what follows the reading of step `t + 1` to what follows that of step `t`."""
         weights, memory_cotangent, control_cotangent, skipped, variables_cotangent = state
-        _, write = at(t + 1, kept).tree
-        write_cotangent = pull_apply(write, memory_cotangent)
-        weights = parts.revert(weights, write)
+        weights, write_cotangent = take_back(t + 1, weights, memory_cotangent)
         small, pull_read = read(t, weights)
         *of_writing, small_cotangent, inputs_cotangent = pull_write(
             t + 1, weights, small, control_cotangent, write_cotangent
         )
-        small_cotangent, skipped = part_ways(t, _add(small_cotangent, skipped))
+        small_cotangent, skipped = by_validity(t, _add(small_cotangent, skipped))
         *of_reading, control_cotangent = pull_read(small_cotangent)
         variables_cotangent, memory_cotangent = _add([variables_cotangent, memory_cotangent], of_writing, of_reading)
         return (weights, memory_cotangent, control_cotangent, skipped, variables_cotangent), inputs_cotangent
 
     small_cotangent, memory_cotangent = _detach(jax.tree.map(_materialize, cotangents.carry))
-    small_cotangent, skipped = part_ways(num_steps - 1, _split(small_cotangent)[0])
+    small_cotangent, skipped = by_validity(num_steps - 1, _split(small_cotangent)[0])
     variables_cotangent, of_reading, control_cotangent = read(num_steps - 1, final_memory)[1](small_cotangent)
     state = final_memory, _add(memory_cotangent, of_reading), control_cotangent, skipped, variables_cotangent
     state, inputs_cotangent = jax.lax.scan(body, state, jnp.arange(num_steps - 1), reverse=True)
 
     weights, memory_cotangent, control_cotangent, skipped, variables_cotangent = state
-    _, write = at(0, kept).tree
-    write_cotangent = pull_apply(write, memory_cotangent)
-    weights = parts.revert(weights, write)
+    weights, write_cotangent = take_back(0, weights, memory_cotangent)
     *of_writing, small_cotangent, first = pull_write(0, weights, start, control_cotangent, write_cotangent)
     variables_cotangent, memory_cotangent = _add([variables_cotangent, memory_cotangent], of_writing)
     inputs_cotangent = jax.tree.map(lambda x, rest: jnp.concatenate([x[None], rest]), first, inputs_cotangent)
