@@ -204,14 +204,9 @@ def configure(name: str, model: str, config: ConfigDict) -> training.Configurati
     task, settings = tasks.TASKS[name](**config.task), models.Settings(**config.model)
     models.find_writer(model)
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
-    return training.Configuration(
-        name,
-        model,
-        tuple(range(_NUM_SEEDS.value)),
-        task,
-        settings,
-        training.Settings(**config.training, meta_weight=meta_weight),
-    )
+    training_settings = training.Settings(**config.training, meta_weight=meta_weight)
+    training.check_dropout(task, training_settings)
+    return training.Configuration(name, model, tuple(range(_NUM_SEEDS.value)), task, settings, training_settings)
 
 
 def _check_workdir(workdir: pathlib.Path, configurations: Sequence[training.Configuration]) -> list[str]:

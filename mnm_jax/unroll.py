@@ -157,7 +157,10 @@ def _parts(cell: nn.Module, is_batch: bool) -> _Parts:
     return _Parts(
         jax.vmap(write, in_axes=(None, 0, 0, 0, 0)),
         jax.vmap(read, in_axes=(None, 0, 0, 0)),
-        *map(jax.vmap, (memory.apply, memory.revert, _select)),
+        jax.vmap(memory.apply),
+        jax.vmap(memory.revert),
+        # Without a length there may be nothing to map over.
+        lambda valid, new, old: new if valid is None else jax.vmap(_select)(valid, new, old),
     )
 
 
@@ -283,8 +286,8 @@ def _reversible_backward(
     variables, start, inputs, valid, kept, final_memory = residuals
     parts, num_steps = _parts(cell, is_batch), _num_steps((inputs, valid))
     # A part of the outputs that the loss does not use has no cotangent at all, and is left out of every step.
-    read_cotangents, of_read = _used((cotangents.outputs, cotangents.trace[0]))
-    before_cotangents, of_write = _used(cotangents.trace[1])
+    results_cotangents, pick_results = _used((cotangents.outputs, cotangents.trace[0]))
+    before_cotangents, pick_before = _used(cotangents.trace[1])
     variables_parts, rebuild_variables = _split(variables)
 
     def at(t: int | jax.Array, tree: PyTree) -> PyTree:
@@ -295,23 +298,32 @@ def _reversible_backward(
     ) -> tuple[memory.Memory, memory.Write]:
         """The memory before the write of step `t`, and the cotangent of that write."""
         _, write = at(t, kept).tree
+        # A write is added: its gradient does not depend on the memory, whose own cotangent it leaves as it is.
         _, pull_back = jax.vjp(functools.partial(parts.apply, weights), write)
         return parts.revert(weights, write), pull_back(memory_cotangent)[0]
 
     def read(t: int | jax.Array, weights: memory.Memory) -> tuple[PyTree, Callable[[list[jax.Array]], PyTree]]:
-        """Reads at step `t`: the state after it, and what pulls back that state's cotangent."""
-        control, is_valid, results_cotangent = at(t, (kept, valid, read_cotangents))
+        """Reads at step `t`: the state that this gives, and what pulls back that state's cotangent.
+
+        A step that is not valid leaves the state as it was, so there this is another one. It does no harm: the next
+        step is not valid either, and nothing is pulled back through it.
+        """
+        control, is_valid, results_cotangent = at(t, (kept, valid, results_cotangents))
         control_parts, rebuild_control = _split(control.tree[0])
 
         def run(variables: PyTree, weights: PyTree, control: PyTree) -> tuple[PyTree, PyTree]:
             small, results = parts.read(rebuild_variables(variables), weights, rebuild_control(control), is_valid)
-            return (_split(small)[0], of_read(results)), small
+            return (_split(small)[0], pick_results(results)), small
 
         _, pull_back, small = jax.vjp(run, variables_parts, weights, control_parts, has_aux=True)
         return small, lambda small_cotangent: pull_back((small_cotangent, results_cotangent))
 
     def pull_write(
-        t: int | jax.Array, weights: memory.Memory, small: PyTree, control: list[jax.Array], write: memory.Write
+        t: int | jax.Array,
+        weights: memory.Memory,
+        small: PyTree,
+        control_cotangent: list[jax.Array],
+        write_cotangent: memory.Write,
     ) -> PyTree:
         """Pulls the cotangents of control and write back through the writing of step `t`, which began with `small`."""
         inputs_t, is_valid, before_cotangent = at(t, (inputs, valid, before_cotangents))
@@ -321,10 +333,10 @@ def _reversible_backward(
         def run(variables: PyTree, weights: PyTree, small: PyTree, inputs: PyTree) -> PyTree:
             arguments = rebuild_variables(variables), weights, rebuild_small(small), rebuild_inputs(inputs)
             control, write, before = parts.write(*arguments, is_valid)
-            return _split(control)[0], write, of_write(before)
+            return _split(control)[0], write, pick_before(before)
 
         _, pull_back = jax.vjp(run, variables_parts, weights, small_parts, inputs_parts)
-        return pull_back((control, write, before_cotangent))
+        return pull_back((control_cotangent, write_cotangent, before_cotangent))
 
     def by_validity(t: int | jax.Array, small_cotangent: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
         """The cotangent of the state after step `t`: for the step, and for the state before it, if it is not valid."""
@@ -349,7 +361,8 @@ def _reversible_backward(
 
     small_cotangent, memory_cotangent = _detach(jax.tree.map(_materialize, cotangents.carry))
     small_cotangent, skipped = by_validity(num_steps - 1, _split(small_cotangent)[0])
-    variables_cotangent, of_reading, control_cotangent = read(num_steps - 1, final_memory)[1](small_cotangent)
+    _, pull_read = read(num_steps - 1, final_memory)
+    variables_cotangent, of_reading, control_cotangent = pull_read(small_cotangent)
     state = final_memory, _add(memory_cotangent, of_reading), control_cotangent, skipped, variables_cotangent
     state, inputs_cotangent = jax.lax.scan(body, state, jnp.arange(num_steps - 1), reverse=True)
 

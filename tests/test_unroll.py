@@ -454,6 +454,44 @@ class TestLeavesWithoutGradient:
         np.testing.assert_allclose(outputs, unroll(tuple(inputs)).outputs, rtol=1e-5, atol=1e-6)
 
 
+class OnlyMemory(NamedTuple):
+    memory: Memory
+
+
+class BareCell(mnm.cells.WrittenCell):
+    """A cell without any other state than its memory: it writes its input, and reads it."""
+
+    def setup(self):
+        self.initial_memory = self.param("initial_memory", mnm.memory.init, SPEC)
+
+    def initial_carry(self):
+        return OnlyMemory(self.initial_memory)
+
+    def control(self, carry, inputs):
+        return inputs[None]
+
+    def write(self, control, weights):
+        actual = mnm.memory.activations(weights, control)
+        return Write(actual[:2], (-0.1 * actual[1], 0.1 * (1 - actual[2]))), {}
+
+    def read(self, control, weights):
+        return OnlyMemory(weights), mnm.memory.read(weights, control)[0], ()
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])
+def test_a_carry_may_hold_nothing_but_the_memory(lengths, float64):
+    variables = draw_variables(BareCell(), INPUTS[0, 0])
+
+    def loss(variables, reversible):
+        run = jax.vmap(
+            lambda inputs, length: mnm.unroll(BareCell(), variables, inputs, length=length, reversible=reversible)
+        )(jnp.asarray(INPUTS), lengths)
+        return LOSSES["everything"](run)
+
+    gradient = jax.jit(jax.grad(loss), static_argnums=1)
+    chex.assert_trees_all_close(gradient(variables, True), gradient(variables, False), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "inputs",
     [np.ones((0, 3)), np.ones(()), (np.ones((2, 3)), np.ones((3, 3))), ()],

@@ -36,7 +36,7 @@ class MNMCarry(NamedTuple):
     read: jax.Array
 
 
-class Control(NamedTuple):
+class MNMControl(NamedTuple):
     """All of a step that does not see the memory.
 
     Attributes:
@@ -68,7 +68,7 @@ class Trace(NamedTuple):
     read_keys: jax.Array
     read_values: jax.Array
     rate: jax.Array
-    error_before: jax.Array
+    error_before: jax.Array | None  # `None` only until `write` and `read` are put together.
     error_after: jax.Array
 
 
@@ -154,20 +154,20 @@ class MNM(WrittenCell):
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
         return MNMCarry(controller, initial_memory, jnp.zeros(self.memory.value_size, jnp.float32))
 
-    def control(self, carry: MNMCarry, inputs: jax.Array) -> Control:
+    def control(self, carry: MNMCarry, inputs: jax.Array) -> MNMControl:
         """Embedding, controller and interface. `inputs`: one input; see `Embedding`."""
         embedded = self.embedding(inputs)
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
-        return Control(controller, hidden, self.interface(hidden))
+        return MNMControl(controller, hidden, self.interface(hidden))
 
-    def write(self, control: Control, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+    def write(self, control: MNMControl, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
         """What the writer makes of keys, values and rate, and how new that is to the memory."""
         keys, values, rate = control.signals.write_keys, control.signals.write_values, control.signals.rate
         arguments = _cast((self.writer_params, weights, keys, values, rate), self.dtype)
         write = _cast(self.writer.write(*arguments), control.hidden.dtype)
         return write, {"error_before": self._error(weights, keys, values)}
 
-    def read(self, control: Control, weights: Memory) -> tuple[MNMCarry, jax.Array, Trace]:
+    def read(self, control: MNMControl, weights: Memory) -> tuple[MNMCarry, jax.Array, Trace]:
         """What the memory that was written gives, and the output made of it."""
         controller, hidden, (keys, values, read_keys, rate) = control
         read_values = self._read(weights, read_keys)

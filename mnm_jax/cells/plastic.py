@@ -167,7 +167,8 @@ def _sum_over_episodes(hidden: jax.Array, cotangent: jax.Array, trace: jax.Array
     return jax.lax.scan(add, jnp.zeros_like(trace[0]), (hidden, cotangent, trace))[0]
 
 
-# The gradients of these compute the sum again, rather than remember of every connection whether it was clipped.
+# The gradients of these compute the sum again, rather than remember of every connection whether it was clipped. What is
+# exactly at a bound counts as clipped.
 _recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 

@@ -15,9 +15,11 @@ class WrittenCell(nn.Module):
     """A cell that changes its memory only by a `memory.Write`, once in each step, so that it can be taken back.
 
     A step is made of three parts, which `unroll` calls one by one: its gradient walks the memory back, and goes through
-    the writing of a step and the reading of the step before it, which meet the same memory, together. The carry is a
-    NamedTuple with a field `memory`. Whatever else it holds is small, and all that `read` makes of it comes from what
-    `control` gave.
+    the writing of a step and the reading of the step before it, which meet the same memory, together.
+
+    The carry is a NamedTuple with a field `memory`. Whatever else it holds is small, and is not kept for the gradient
+    but made again by `read`, from what `control` gave and the memory that was walked back. So what must not be rounded,
+    such as a count or a random key, has to come from `control`.
     """
 
     def initial_carry(self) -> PyTree:
@@ -32,7 +34,7 @@ class WrittenCell(nn.Module):
           inputs: one input.
 
         Returns:
-          What `write` and `read` go on from: the controller's next state, keys, values and the like.
+          What `write` and `read` go on from, all of it arrays: the controller's next state, keys, values and the like.
         """
         raise NotImplementedError
 
@@ -44,7 +46,8 @@ class WrittenCell(nn.Module):
           weights: the memory before the write.
 
         Returns:
-          The write, and fields of the trace, by name, that tell of the memory before it.
+          The write, and fields of the trace, by name, that tell of the memory before it. If there are any, the trace of
+          `read` is a NamedTuple that has them, as `None`.
         """
         raise NotImplementedError
 

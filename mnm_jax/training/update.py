@@ -125,9 +125,10 @@ class Settings:
       meta_weight: weight of the meta-objective in the loss, lambda. Of no effect for a cell without a written memory.
       idle_updates: the first so many updates compute everything and change nothing.
       embedding_dropout: share of the numbers in the cell's embedding that an update puts at zero, drawn anew for each
-        update, the others being scaled up (Gal and Ghahramani, "A Theoretically Grounded Application of Dropout in
-        Recurrent Neural Networks", NeurIPS 2016, but with one mask for all episodes of an update). A word lacks the
-        same features wherever it is read. Evaluations are without.
+        update, the others being scaled up. As in Gal and Ghahramani ("A Theoretically Grounded Application of Dropout
+        in Recurrent Neural Networks", NeurIPS 2016) the mask belongs to the words and not to the steps; but it takes
+        single features of a word, not whole words, and is the same for all episodes of an update. Evaluations are
+        without. Not for an `InteractiveTask`.
       evaluate_every: updates between two evaluations.
       evaluation_episodes: how many held-out episodes an evaluation takes, the same ones every time.
       evaluation_seed: seed of the held-out episodes.
@@ -260,6 +261,20 @@ def _with_room(cell: nn.Module, num_steps: int) -> nn.Module:
     return cell.with_room(num_steps) if hasattr(cell, "with_room") else cell
 
 
+def check_dropout(task: Task, settings: Settings) -> None:
+    """Checks that the task can be trained on with dropout, if there is any.
+
+    Raises:
+      ValueError: if a model acts the task's episodes itself: the gradient would be that of another policy than the one
+        that acted.
+    """
+    if settings.embedding_dropout and hasattr(task, "act"):
+        raise ValueError(
+            f"embedding_dropout must be 0 for a task whose episodes the model acts itself, got "
+            f"{settings.embedding_dropout!r}"
+        )
+
+
 def _drop_features(params: PyTree, rng: jax.Array, rate: float) -> PyTree:
     """The parameters with a share of the embedding's numbers at zero, and the others scaled up."""
     if "embedding" not in params:
@@ -283,6 +298,9 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
 
     Returns:
       The `Functions`.
+
+    Raises:
+      ValueError: if there is dropout on the embedding in an interactive task.
     """
     learning_rate = settings.learning_rate
     if settings.schedule == "cosine":
@@ -291,6 +309,7 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         optax.clip_by_global_norm(settings.clip_norm), optax.adam(learning_rate, eps=settings.adam_epsilon)
     )
     is_interactive = hasattr(task, "act")
+    check_dropout(task, settings)
 
     def sample(params: PyTree, rng: jax.Array, bucket: PyTree) -> Any:
         if is_interactive:

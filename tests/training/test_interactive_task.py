@@ -43,3 +43,9 @@ def test_idle_updates_are_measured_and_change_nothing():
     changes = jax.tree.map(lambda new, old: np.abs(new - old).max(), after.params, start.params)
     # Without so large an epsilon the first step of Adam would be as large as the learning rate.
     assert 0 < max(jax.tree.leaves(changes)) < 0.1 * SETTINGS.learning_rate
+
+
+def test_dropout_on_the_embedding_is_refused():
+    settings = dataclasses.replace(SETTINGS, embedding_dropout=0.1)
+    with pytest.raises(ValueError, match="embedding_dropout must be 0 for a task whose episodes the model acts itself"):
+        training.make_functions(TASK, build("lstm", TASK), settings)
