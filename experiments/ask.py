@@ -1,10 +1,9 @@
-"""Tells a trained bAbI model a story, and asks it questions.
+"""Tells a trained bAbI model a story, and asks it questions: `python -m experiments.babi --ask=RUN`.
 
-    python -m experiments.ask RUN [FILE] [--seed=SEED]
-
-RUN is the directory of one model. The story is read from FILE, or else line by line from the prompt: a sentence on each
-line, those that end with a question mark are questions. After each, the answer is printed with its probability, and for
-a written memory the earlier words whose write keys the read key resembles most. An empty line begins a new story.
+RUN is the directory of one model. The story is read from the file that `--story` names, or else line by line from the
+prompt: a sentence on each line, those that end with a question mark are questions. After each, the answer is printed
+with its probability, and for a written memory the earlier words whose write keys the read key resembles most. An empty
+line begins a new story.
 
 The parameters are those that were best on the validation stories.
 """
@@ -29,8 +28,9 @@ from mnm_jax.tasks.babi.encoding import split_symbols
 
 PyTree = Any
 
-_USAGE = "usage: python -m experiments.ask RUN [FILE] [--seed=SEED]"
-_SEED = flags.DEFINE_integer("seed", None, "Which seed of the run; the first one if not given.")
+_RUN = flags.DEFINE_string("ask", None, "Directory of a trained model, to ask it questions instead of training one.")
+_STORY = flags.DEFINE_string("story", None, "With --ask: a file with story and questions; typed if not given.")
+_SEED = flags.DEFINE_integer("seed", None, "With --ask: which seed of the run; the first one if not given.")
 _NUM_RESEMBLING = 3
 # Stories are padded to multiples of so many steps, so that a few compilations do.
 _PADDING = 64
@@ -150,25 +150,30 @@ def _prompt() -> Iterator[str]:
             return
 
 
-def main(argv: Sequence[str]) -> None:
-    """Loads the run, and answers what is asked."""
-    if len(argv) not in (2, 3):
-        raise command_line.UsageError(_USAGE)
+def is_wanted() -> bool:
+    """Whether the flags ask for this.
+
+    Raises:
+      UsageError: if flags that go with `--ask` are given without it.
+    """
+    for flag in (_STORY, _SEED):
+        if _RUN.value is None and flag.value is not None:
+            raise command_line.UsageError(f"--{flag.name} goes with --ask=RUN")
+    return _RUN.value is not None
+
+
+def answer_flags() -> None:
+    """Loads the run that `--ask` names, and answers what is asked.
+
+    Raises:
+      UsageError: if there is no such run or file, or if the run was not trained on bAbI.
+    """
     try:
-        lines = pathlib.Path(argv[2]).read_text().splitlines() if len(argv) == 3 else _prompt()
-        loaded = training.load(argv[1], seed=_SEED.value, best=True)
+        lines = _prompt() if _STORY.value is None else pathlib.Path(_STORY.value).read_text().splitlines()
+        loaded = training.load(_RUN.value, seed=_SEED.value, best=True)
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
     if not isinstance(loaded.task, Babi):
-        raise command_line.UsageError(f"{argv[1]} was trained on {loaded.configuration.experiment}, not on bAbI")
+        raise command_line.UsageError(f"{_RUN.value} was trained on {loaded.configuration.experiment}, not on bAbI")
     for text in answer_all(loaded, lines):
         print(text, flush=True)
-
-
-def run() -> None:
-    """Runs the program."""
-    command_line.run(main, takes_arguments=True)
-
-
-if __name__ == "__main__":
-    run()

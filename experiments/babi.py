@@ -3,12 +3,15 @@
     python -m experiments.babi --workdir=DIR [--config=experiments/configs/babi.py:NAME] [--tasks=1,2,...|all]
         [--data=en-10k|en] [--layout=stream|question] [--babi_archive=PATH] [--models=mnm_p,mnm_g,lstm,salu,attention]
         [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
+    python -m experiments.babi --ask=DIR/MODEL [--story=FILE] [--seed=SEED]
 
 The tasks of one run are trained together. Each model is trained with all its seeds side by side and leaves its files in
 DIR/MODEL; figures and tables go to DIR. The archive `tasks_1-20_v1-2.tar.gz` is the one that `--babi_archive` or the
 environment variable BABI_ARCHIVE names; else it is downloaded.
 
 The test files are evaluated when a training ends, once, with the parameters that were best on the validation stories.
+
+`--ask` tells a trained model a story and asks it questions; see `experiments.ask`.
 """
 
 import collections
@@ -17,6 +20,7 @@ import itertools
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -26,7 +30,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import command_line, launcher, plot, products
+from experiments import ask, command_line, launcher, plot, products
 from mnm_jax import training
 from mnm_jax.analysis.errors import TEST
 from mnm_jax.tasks import babi
@@ -194,19 +198,28 @@ def _count_batch(cell: nn.Module, params: PyTree, examples: babi.Example) -> tup
     return jax.vmap(count)(examples)
 
 
+_EXPERIMENT = launcher.Experiment(
+    name="babi",
+    default_config=f"{_CONFIGS}:single",
+    introduce=introduce,
+    conclude=conclude,
+    products=(_DATA_SUMMARY, TEST),
+    report=plot.report,
+    prepare=prepare,
+)
+
+
+def _main(argv: Sequence[str]) -> None:
+    del argv
+    if ask.is_wanted():
+        ask.answer_flags()
+    else:
+        launcher.train(_EXPERIMENT)
+
+
 def run() -> None:
     """Runs the program."""
-    launcher.run(
-        launcher.Experiment(
-            name="babi",
-            default_config=f"{_CONFIGS}:single",
-            introduce=introduce,
-            conclude=conclude,
-            products=(_DATA_SUMMARY, TEST),
-            report=plot.report,
-            prepare=prepare,
-        )
-    )
+    command_line.run(_main, default_config=_EXPERIMENT.default_config)
 
 
 if __name__ == "__main__":

@@ -78,12 +78,17 @@ def run(experiment: Experiment) -> None:
 
     def main(argv: Sequence[str]) -> None:
         del argv
-        _main(experiment)
+        train(experiment)
 
     command_line.run(main, default_config=experiment.default_config)
 
 
-def _main(experiment: Experiment) -> None:
+def train(experiment: Experiment) -> None:
+    """Trains all models that the flags ask for. Within `command_line.run`.
+
+    Raises:
+      UsageError: if something that they ask for is not possible.
+    """
     workdir, configurations, upkeep = _parse(experiment)
     changes = _check_workdir(workdir, configurations)
     _start_processes()

@@ -78,16 +78,18 @@ def test_a_word_is_shown_in_its_sentence():
 
 
 def test_mistakes_are_one_line(tmp_path):
+    tiny = str(ROOT / "experiments" / "results" / "tiny")
     results = run_all(
-        [[], ["none"], [str(ROOT / "experiments" / "results" / "tiny")], ["none", "story.txt"]],
+        [["--ask=none"], [f"--ask={tiny}"], ["--ask=none", "--story=story.txt"], ["--story=story.txt"], ["--seed=1"]],
         tmp_path,
-        "experiments.ask",
+        "experiments.babi",
     )
     messages = (
-        "usage: python -m experiments.ask RUN [FILE]",
         "none is not the directory of one run: no config.json in it",
         "results/tiny was trained on dictionary, not on bAbI",
         "No such file or directory: 'story.txt'",
+        "--story goes with --ask=RUN",
+        "--seed goes with --ask=RUN",
     )
     for (code, out, err), message in zip(results, messages, strict=True):
         assert (code, out) == (2, "")
