@@ -66,5 +66,10 @@ def main(argv: Sequence[str]) -> None:
     print(f"\n{paths[0].read_text()}", end="")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the program."""
     command_line.run(main, takes_arguments=True)
+
+
+if __name__ == "__main__":
+    run()

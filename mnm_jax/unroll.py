@@ -262,7 +262,8 @@ class _Once:
     def of(cls, *tree: PyTree) -> "_Once":
         leaves, structure = jax.tree.flatten(tree)
         unique = {id(leaf): leaf for leaf in leaves}
-        return cls(list(unique.values()), tuple(list(unique).index(id(leaf)) for leaf in leaves), structure)
+        place_of = {key: place for place, key in enumerate(unique)}
+        return cls(list(unique.values()), tuple(place_of[id(leaf)] for leaf in leaves), structure)
 
     @property
     def tree(self) -> PyTree:
@@ -340,10 +341,7 @@ def _reversible_backward(
 
     def by_validity(t: int | jax.Array, small_cotangent: list[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
         """The cotangent of the state after step `t`: for the step, and for the state before it, if it is not valid."""
-        zeros = jax.tree.map(jnp.zeros_like, small_cotangent)
-        if valid is None:
-            return small_cotangent, zeros
-        is_valid = at(t, valid)
+        zeros, is_valid = jax.tree.map(jnp.zeros_like, small_cotangent), at(t, valid)
         return parts.select(is_valid, small_cotangent, zeros), parts.select(is_valid, zeros, small_cotangent)
 
     def body(state: PyTree, t: jax.Array) -> tuple[PyTree, PyTree]:

@@ -4,30 +4,23 @@ Usage: command_lines.py MODULE [KEYWORDS_AS_JSON] < lists of arguments, a JSON l
 Prints `[exit code, standard output, standard error]` as JSON, a line for each.
 """
 
-import functools
 import importlib
 import json
 import os
 import sys
 import tempfile
 
-from experiments import command_line
-
 
 def run(module, arguments):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if not child:
-            # A program that is nothing but its `main` has no `run`.
-            start = getattr(module, "run", None) or functools.partial(
-                command_line.run, module.main, takes_arguments=True
-            )
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
             sys.argv = [module.__file__, *arguments]
             code = 1
             try:
-                start()
+                module.run()
             except SystemExit as end:
                 code = end.code or 0
             finally:
