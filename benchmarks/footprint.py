@@ -20,7 +20,7 @@ _OUTPUT_SIZE = 10
 
 def make_cell(model: str, size: int, num_layers: int, num_heads: int, num_steps: int) -> nn.Module:
     """The cell of a model by the name that command lines know, with symbols for inputs."""
-    settings = models.Settings(size, size, num_layers, num_heads)
+    settings = models.ModelSettings(size, size, num_layers, num_heads)
     return models.build(model, settings, output_size=_OUTPUT_SIZE, vocabulary_size=_NUM_SYMBOLS, num_steps=num_steps)
 
 

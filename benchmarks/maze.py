@@ -34,7 +34,7 @@ class Speed(NamedTuple):
     acting: float
 
 
-def measure(model: str, task: MazeTask, settings: models.Settings, batch_size: int, repeats: int) -> Speed:
+def measure(model: str, task: MazeTask, settings: models.ModelSettings, batch_size: int, repeats: int) -> Speed:
     """Measures medians, after compilation.
 
     Args:
@@ -46,7 +46,7 @@ def measure(model: str, task: MazeTask, settings: models.Settings, batch_size: i
     """
     cell = models.build(model, settings, output_size=task.output_size, vocabulary_size=None, num_steps=task.num_steps)
     functions = training.make_functions(
-        task, cell, training.Settings(num_updates=1, batch_size=batch_size, clip_norm=4.0)
+        task, cell, training.TrainingSettings(num_updates=1, batch_size=batch_size, clip_norm=4.0)
     )
     state = jax.jit(functions.init)(jax.random.key(0))
     rngs = jax.random.split(jax.random.key(1), batch_size)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unknown model {', '.join(sorted(unknown))}; choose from {', '.join(models.NAMES)}")
     task, rows = MazeTask(), []
     for name in names:
-        speed = measure(name, task, models.Settings(_SIZE, _SIZE), _BATCH_SIZE, _REPEATS)
+        speed = measure(name, task, models.ModelSettings(_SIZE, _SIZE), _BATCH_SIZE, _REPEATS)
         num_steps = _BATCH_SIZE * task.num_steps
         rows.append(
             (name, f"{num_steps / speed.update:,.0f}", f"{1e3 * speed.update:.0f}", f"{1e3 * speed.acting:.0f}")

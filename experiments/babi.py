@@ -81,7 +81,7 @@ def _parse_tasks(texts: list[str]) -> tuple[int, ...]:
     return tuple(numbers[text] for text in texts)
 
 
-def introduce(task: Babi, settings: training.Settings) -> None:
+def introduce(task: Babi, settings: training.TrainingSettings) -> None:
     """Loads the data, and prints what is in it, and an episode."""
     try:
         data = task.loaded
@@ -134,7 +134,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     _write(directory / TEST, {"update": report.update, "seeds": seeds})
 
 
-def _first_held_out(task: Babi, settings: training.Settings) -> babi.Example:
+def _first_held_out(task: Babi, settings: training.TrainingSettings) -> babi.Example:
     """A validation episode of the shortest shape."""
     return jax.tree.map(lambda leaf: leaf[0], training.held_out(task, settings)[0])
 

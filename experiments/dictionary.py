@@ -21,7 +21,7 @@ _CONFIGS = pathlib.Path(__file__).parent / "configs" / "dictionary.py"
 _EPISODE, _GENERALIZATION = "episode.npz", "generalization.jsonl"
 
 
-def introduce(task: Dictionary, settings: training.Settings) -> None:
+def introduce(task: Dictionary, settings: training.TrainingSettings) -> None:
     """Prints an episode."""
     if jax.process_index() == 0:
         print(f"An episode of the task ({task.num_steps} steps):")

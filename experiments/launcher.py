@@ -65,7 +65,7 @@ class Experiment:
 
     name: str
     default_config: str
-    introduce: Callable[[training.Task, training.Settings], None]
+    introduce: Callable[[training.Task, training.TrainingSettings], None]
     conclude: Callable[[training.Configuration, training.Report, pathlib.Path], None]
     products: tuple[str, ...]
     report: Callable[[pathlib.Path], None]
@@ -89,12 +89,12 @@ def train(experiment: Experiment) -> None:
     Raises:
       UsageError: if something that they ask for is not possible.
     """
-    workdir, configurations, upkeep = _parse(experiment)
+    workdir, configurations, options = _parse(experiment)
     changes = _check_workdir(workdir, configurations)
     _start_processes()
     try:
         for configuration in configurations:
-            training.check_divisible(upkeep.parallel, configuration.training, len(configuration.seeds))
+            training.check_divisible(options.parallel, configuration.training, len(configuration.seeds))
     except ValueError as error:
         raise command_line.UsageError(error) from error
     for change in changes:
@@ -110,10 +110,10 @@ def train(experiment: Experiment) -> None:
     ]
     with Interruption() as interruption, _lock(workdir):
         for i, configuration in enumerate(unfinished):
-            if training.agree([interruption.exit_code])[0]:
+            if training.max_over_processes([interruption.exit_code])[0]:
                 break
             budget = (deadline - time.monotonic()) / (len(unfinished) - i)
-            _train(experiment, configuration, directories[configuration], upkeep, budget, interruption)
+            _train(experiment, configuration, directories[configuration], options, budget, interruption)
         if interruption.signal is not None:
             sys.exit(interruption.exit_code)
         if jax.process_index() == 0:
@@ -127,7 +127,7 @@ def _train(
     experiment: Experiment,
     configuration: training.Configuration,
     directory: pathlib.Path,
-    upkeep: training.Upkeep,
+    options: training.RunOptions,
     budget: float,
     interruption: Interruption,
 ) -> None:
@@ -144,7 +144,7 @@ def _train(
             configuration.training,
             configuration.seeds,
             directory,
-            upkeep,
+            options,
             max_seconds=budget,
             should_stop=lambda: interruption.signal is not None,
             description=name,
@@ -168,7 +168,7 @@ def _train(
         _fail(f"{name}: {error}")
 
 
-def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configuration], training.Upkeep]:
+def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configuration], training.RunOptions]:
     """What the flags ask for: the working directory, a configuration for each model, and the rest.
 
     Raises:
@@ -185,7 +185,7 @@ def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configur
         except ImportError as error:
             raise command_line.UsageError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
     try:
-        upkeep = training.Upkeep(
+        options = training.RunOptions(
             _PARALLEL.value,
             _SAVE_MINUTES.value,
             _SAVE_UPDATES.value,
@@ -197,7 +197,7 @@ def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configur
         configurations = [configure(experiment.name, model, _CONFIG.value) for model in dict.fromkeys(chosen)]
     except ValueError as error:
         raise command_line.UsageError(error) from error
-    return pathlib.Path(_WORKDIR.value), configurations, upkeep
+    return pathlib.Path(_WORKDIR.value), configurations, options
 
 
 def configure(name: str, model: str, config: ConfigDict) -> training.Configuration:
@@ -206,10 +206,10 @@ def configure(name: str, model: str, config: ConfigDict) -> training.Configurati
     Raises:
       ValueError: if a value is not possible, naming it.
     """
-    task, settings = tasks.TASKS[name](**config.task), models.Settings(**config.model)
+    task, settings = tasks.TASKS[name](**config.task), models.ModelSettings(**config.model)
     models.find_writer(model)
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
-    training_settings = training.Settings(**config.training, meta_weight=meta_weight)
+    training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
     training.check_dropout(task, training_settings)
     return training.Configuration(name, model, tuple(range(_NUM_SEEDS.value)), task, settings, training_settings)
 

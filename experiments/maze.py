@@ -31,7 +31,7 @@ _TEST_EPISODES = 300
 PyTree = Any
 
 
-def introduce(task: MazeTask, settings: training.Settings) -> None:
+def introduce(task: MazeTask, settings: training.TrainingSettings) -> None:
     """Prints the maze."""
     del settings
     if jax.process_index() == 0:

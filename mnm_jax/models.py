@@ -20,7 +20,7 @@ NAMES = (*COMMON, *_RULES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ModelSettings:
     """The sizes and options of a model; each model takes those that it has.
 
     Attributes:
@@ -111,7 +111,9 @@ def default_meta_weight(name: str) -> float:
     return 0.01 if name == "mnm_g" else 0.03
 
 
-def build(name: str, settings: Settings, *, output_size: int, vocabulary_size: int | None, num_steps: int) -> nn.Module:
+def build(
+    name: str, settings: ModelSettings, *, output_size: int, vocabulary_size: int | None, num_steps: int
+) -> nn.Module:
     """Makes the cell that a model's name stands for.
 
     Args:

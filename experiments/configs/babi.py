@@ -18,17 +18,17 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
     """Makes a configuration by name."""
     if name == "single":
         # As many episodes of validation as a task with whole stories of five questions has.
-        settings = training.Settings(num_updates=5000, learning_rate=1e-3, evaluation_episodes=200)
-        parts = Babi(tasks=(1,)), models.Settings(48, 48, rate_bias=0.0), settings
+        settings = training.TrainingSettings(num_updates=5000, learning_rate=1e-3, evaluation_episodes=200)
+        parts = Babi(tasks=(1,)), models.ModelSettings(48, 48, rate_bias=0.0), settings
     elif name == "joint":
-        settings = training.Settings(
+        settings = training.TrainingSettings(
             num_updates=100_000, learning_rate=1e-3, evaluate_every=500, evaluation_episodes=400
         )
         # With the rate bias of a single task, the loss was not finite after 87 updates: experiments/results/README.md.
-        parts = Babi(), models.Settings(100, 100), settings
+        parts = Babi(), models.ModelSettings(100, 100), settings
     elif name == "tiny":
-        settings = training.Settings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
-        parts = Babi(tasks=(1,), data="en"), models.Settings(4, 4, num_layers=2), settings
+        settings = training.TrainingSettings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
+        parts = Babi(tasks=(1,), data="en"), models.ModelSettings(4, 4, num_layers=2), settings
     else:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 

@@ -8,7 +8,9 @@ import ml_collections
 from mnm_jax import models, training
 
 
-def make_config(task: Any, model: models.Settings, settings: training.Settings) -> ml_collections.ConfigDict:
+def make_config(
+    task: Any, model: models.ModelSettings, settings: training.TrainingSettings
+) -> ml_collections.ConfigDict:
     """Makes a configuration whose every field can be set on the command line.
 
     Args:

@@ -41,21 +41,21 @@ NAMES = ("demo", "tiny", *TAKEOFF, "hard", *SWEEP)
 def get_config(name: str = "demo") -> ml_collections.ConfigDict:
     """Makes a configuration by name."""
     if name == "demo":
-        parts = Dictionary(num_pairs=8), models.Settings(32, 32), training.Settings(num_updates=1000)
+        parts = Dictionary(num_pairs=8), models.ModelSettings(32, 32), training.TrainingSettings(num_updates=1000)
     elif name == "tiny":
-        model = models.Settings(16, 16, num_layers=2)
-        parts = Dictionary(num_pairs=4), model, training.Settings(num_updates=1500)
+        model = models.ModelSettings(16, 16, num_layers=2)
+        parts = Dictionary(num_pairs=4), model, training.TrainingSettings(num_updates=1500)
     elif name in TAKEOFF:
-        settings = training.Settings(num_updates=1500, evaluate_every=25)
-        parts = Dictionary(num_pairs=4), models.Settings(32, 32, **TAKEOFF[name]), settings
+        settings = training.TrainingSettings(num_updates=1500, evaluate_every=25)
+        parts = Dictionary(num_pairs=4), models.ModelSettings(32, 32, **TAKEOFF[name]), settings
     elif name == "hard":
         task = Dictionary(num_pairs=16, word_length=2)
-        parts = task, models.Settings(32, 32), training.Settings(num_updates=20_000, evaluate_every=100)
+        parts = task, models.ModelSettings(32, 32), training.TrainingSettings(num_updates=20_000, evaluate_every=100)
     elif name in SWEEP:
         pairs, length = SWEEP[name]
         task = Dictionary(pairs, word_length=length, source_alphabet_size=32, target_alphabet_size=32)
-        settings = training.Settings(num_updates=50_000, learning_rate=1e-3, evaluate_every=500)
-        parts = task, models.Settings(100, 100), settings
+        settings = training.TrainingSettings(num_updates=50_000, learning_rate=1e-3, evaluate_every=500)
+        parts = task, models.ModelSettings(100, 100), settings
     else:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 

@@ -21,11 +21,11 @@ _STEADY = {"learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 4.0}
 def get_config(name: str = "small") -> ml_collections.ConfigDict:
     """Makes a configuration by name."""
     if name == "small":
-        settings = training.Settings(num_updates=3000, **_STEADY, evaluate_every=50)
-        parts = MazeTask(size=5, episode_length=60), models.Settings(32, 32), settings
+        settings = training.TrainingSettings(num_updates=3000, **_STEADY, evaluate_every=50)
+        parts = MazeTask(size=5, episode_length=60), models.ModelSettings(32, 32), settings
     elif name == "miconi":
         # The command published with the code for this size makes 200,002 updates.
-        settings = training.Settings(
+        settings = training.TrainingSettings(
             num_updates=200_000,
             batch_size=30,
             learning_rate=1e-4,
@@ -34,13 +34,13 @@ def get_config(name: str = "small") -> ml_collections.ConfigDict:
             idle_updates=100,
             evaluate_every=500,
         )
-        parts = MazeTask(size=13), models.Settings(100, 100), settings
+        parts = MazeTask(size=13), models.ModelSettings(100, 100), settings
     elif name == "fast":
-        settings = training.Settings(num_updates=20_000, batch_size=512, **_STEADY, evaluate_every=200)
-        parts = MazeTask(size=9), models.Settings(100, 100), settings
+        settings = training.TrainingSettings(num_updates=20_000, batch_size=512, **_STEADY, evaluate_every=200)
+        parts = MazeTask(size=9), models.ModelSettings(100, 100), settings
     elif name == "tiny":
-        settings = training.Settings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
-        parts = MazeTask(size=5, episode_length=8), models.Settings(4, 4, num_layers=2), settings
+        settings = training.TrainingSettings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
+        parts = MazeTask(size=5, episode_length=8), models.ModelSettings(4, 4, num_layers=2), settings
     else:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 

@@ -2,15 +2,15 @@
 
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
 from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
-from mnm_jax.training.devices import PARALLEL, Placement, agree, check_divisible, place
-from mnm_jax.training.loop import CHECKPOINTS, METRICS, TIMING, NonFiniteError, Report, Upkeep, run
+from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, max_over_processes, place
+from mnm_jax.training.loop import CHECKPOINTS, METRICS, TIMING, NonFiniteError, Report, RunOptions, run
 from mnm_jax.training.update import (
     Best,
     BucketedTask,
     Functions,
     InteractiveTask,
-    Settings,
     Task,
+    TrainingSettings,
     TrainState,
     check_dropout,
     held_out,
@@ -36,17 +36,17 @@ __all__ = [
     "Placement",
     "Report",
     "RestoreError",
+    "RunOptions",
     "SaveError",
-    "Settings",
     "Task",
     "TrainState",
-    "Upkeep",
-    "agree",
+    "TrainingSettings",
     "check_divisible",
     "check_dropout",
     "held_out",
     "load",
     "make_functions",
+    "max_over_processes",
     "place",
     "run",
     "sample_batch",

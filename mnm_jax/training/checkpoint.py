@@ -56,7 +56,7 @@ class Checkpoints:
         """What an interrupted save left, or one that is going on has so far; the next save removes it."""
         return list(self.directory.glob("*.orbax-checkpoint-tmp*"))
 
-    def save(self, update: int, state: PyTree, seconds: float = 0.0, about: dict[str, Any] | None = None) -> None:
+    def save(self, update: int, state: PyTree, seconds: float = 0.0, identity: dict[str, Any] | None = None) -> None:
         """Saves a state, and then drops the oldest.
 
         With several processes, all of them call this, with the same state; the first one writes.
@@ -65,13 +65,13 @@ class Checkpoints:
           update: the number of updates.
           state: a pytree of arrays on the host.
           seconds: the training time so far, to be given back by `load`.
-          about: what the state depends on, in JSON types, for `load` to compare.
+          identity: what the state depends on, in JSON types, for `load` to compare.
 
         Raises:
           SaveError: if it cannot be written, to a full disk for one. The older checkpoints are as they were.
         """
         table = _flatten(state)
-        metadata = {"checksum": _checksum(table), "seconds": seconds, "about": about or {}}
+        metadata = {"checksum": _checksum(table), "seconds": seconds, "about": identity or {}}
         policy = ocp.training.preservation_policies.LatestN(self.keep)
         try:
             with ocp.training.Checkpointer(
@@ -87,13 +87,13 @@ class Checkpoints:
             raise SaveError(f"cannot save update {update} in {self.directory}: {_reason(error)}; {left}") from error
 
     def load(
-        self, like: PyTree, about: dict[str, Any] | None = None, *, set_aside: bool = False
+        self, like: PyTree, identity: dict[str, Any] | None = None, *, set_aside: bool = False
     ) -> tuple[PyTree, float]:
         """Loads the newest state that is whole. One that is damaged is passed over with a warning.
 
         Args:
           like: a state, or the shapes of one, of the same structure.
-          about: what the state must have been saved with; `None` for anything.
+          identity: what the state must have been saved with; `None` for anything.
           set_aside: whether to rename what is damaged. Who goes on from here must: as the newest it would be kept, and
             whole ones dropped for it.
 
@@ -103,7 +103,7 @@ class Checkpoints:
         Raises:
           FileNotFoundError: if there is no checkpoint.
           RestoreError: if all are damaged, or the newest whole one has other arrays than `like`, or was saved with
-            something else than `about`; the message lists what differs.
+            something else than `identity`; the message lists what differs.
         """
         updates = self.updates()
         if not updates:
@@ -121,7 +121,7 @@ class Checkpoints:
             except Exception as error:  # Damage shows itself in many ways.
                 damaged.append((path, _reason(error)))
                 continue
-            differences = _differences(metadata["about"], metadata["about"] if about is None else about)
+            differences = _differences(metadata["about"], metadata["about"] if identity is None else identity)
             if differences:
                 raise RestoreError(f"{path} is of another training: {differences}")
             state = _unflatten(table, like, path)

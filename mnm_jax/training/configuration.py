@@ -13,7 +13,7 @@ from mnm_jax import models, tasks
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.devices import place
 from mnm_jax.training.loop import CHECKPOINTS
-from mnm_jax.training.update import Settings, Task
+from mnm_jax.training.update import Task, TrainingSettings
 
 CONFIG = "config.json"
 PyTree = Any
@@ -36,8 +36,8 @@ class Configuration:
     model: str
     seeds: tuple[int, ...]
     task: Task
-    model_settings: models.Settings
-    training: Settings
+    model_settings: models.ModelSettings
+    training: TrainingSettings
 
     def cell(self, task: Task | None = None) -> nn.Module:
         """The cell, with room for the episodes of the task, or of another one of the same symbols."""
@@ -77,8 +77,8 @@ class Configuration:
                 contents["model"],
                 tuple(contents["seeds"]),
                 tasks.TASKS[contents["experiment"]](**config["task"]),
-                models.Settings(**config["model"]),
-                Settings(**config["training"]),
+                models.ModelSettings(**config["model"]),
+                TrainingSettings(**config["training"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is not the configuration of a run: {error!r}") from error

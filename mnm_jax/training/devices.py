@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mnm_jax import _checks
-from mnm_jax.training.update import Settings, Task, TrainState, make_functions
+from mnm_jax.training.update import Task, TrainingSettings, TrainState, make_functions
 
 PyTree = Any
 Shares = tuple[PyTree, ...]  # One for each device of this process.
@@ -36,7 +36,7 @@ class Placement(NamedTuple):
       train_chunk: `train_chunk(state, n, bucket) -> (state, metrics, bad_updates)`; consumes its state. The bucket is
         what `replicate` made of it; it is left out for a task without buckets.
       evaluate: `evaluate(state, batches) -> metrics`.
-      mark: `mark(state, metrics) -> state`; consumes its state.
+      record_evaluation: `record_evaluation(state, metrics) -> state`; consumes its state.
       shapes: `shapes(num_seeds)`, what `collect` makes of a state, as `jax.ShapeDtypeStruct`s.
       spread: from arrays `[S, ...]` to the devices.
       replicate: from arrays to a copy of them on every device, for `train_chunk`.
@@ -46,14 +46,14 @@ class Placement(NamedTuple):
     init: Callable[[Sequence[int]], Any]
     train_chunk: Callable[..., tuple[Any, Any, Any]]
     evaluate: Callable[[Any, Sequence[PyTree]], Any]
-    mark: Callable[[Any, Any], Any]
+    record_evaluation: Callable[[Any, Any], Any]
     shapes: Callable[[int], TrainState]
     spread: Callable[[PyTree], Any]
     replicate: Callable[[PyTree], Any]
     collect: Callable[[Any], PyTree]
 
 
-def check_divisible(parallel: Parallel, settings: Settings, num_seeds: int) -> None:
+def check_divisible(parallel: Parallel, settings: TrainingSettings, num_seeds: int) -> None:
     """Checks that seeds or episodes can be shared out evenly.
 
     Raises:
@@ -73,7 +73,7 @@ def check_divisible(parallel: Parallel, settings: Settings, num_seeds: int) -> N
             )
 
 
-def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = "none") -> Placement:
+def place(task: Task, cell: nn.Module, settings: TrainingSettings, parallel: Parallel = "none") -> Placement:
     """Compiles training for an arrangement of devices.
 
     Equal arguments give the very same functions, so that nothing is compiled twice.
@@ -94,12 +94,12 @@ def place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel = 
 
 
 @functools.lru_cache(maxsize=16)  # It would tell a default that is given from one that is not.
-def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) -> Placement:
+def _place(task: Task, cell: nn.Module, settings: TrainingSettings, parallel: Parallel) -> Placement:
     functions = make_functions(task, cell, settings, _AXIS if parallel == "data" else None)
     init = jax.jit(jax.vmap(lambda key_data: functions.init(jax.random.wrap_key_data(key_data))))
     train_chunk = jax.vmap(functions.train_chunk, in_axes=(0, None, None))
     evaluate = jax.vmap(lambda state, batches: functions.evaluate(state.params, batches), in_axes=(0, None))
-    mark = jax.vmap(functions.mark)
+    record_evaluation = jax.vmap(functions.record_evaluation)
 
     def shapes(num_seeds: int) -> TrainState:
         return jax.eval_shape(init, jax.ShapeDtypeStruct((num_seeds, 2), jnp.uint32))
@@ -112,16 +112,16 @@ def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) 
             init=lambda seeds: _replicate(init(_key_data(seeds))),
             train_chunk=lambda state, n, bucket=None: mapped_chunk(state, n, bucket),
             evaluate=parallelize(evaluate, in_axes=(0, None)),
-            mark=parallelize(mark, donate_argnums=0),
+            record_evaluation=parallelize(record_evaluation, donate_argnums=0),
             shapes=shapes,
             spread=_replicate,
             replicate=lambda tree: jax.tree.map(copy, _replicate(tree)),
             collect=lambda tree: jax.tree.map(lambda x: np.asarray(x[0]), tree),
         )
-    train_chunk, evaluate, mark = (
+    train_chunk, evaluate, record_evaluation = (
         jax.jit(train_chunk, donate_argnums=0),
         jax.jit(evaluate),
-        jax.jit(mark, donate_argnums=0),
+        jax.jit(record_evaluation, donate_argnums=0),
     )
     # The same program on each device, and not one program for all of them, which `pmap` would compile otherwise, to
     # slightly other numbers: with this, a seed's numbers do not depend on how many devices there are.
@@ -140,7 +140,7 @@ def _place(task: Task, cell: nn.Module, settings: Settings, parallel: Parallel) 
         init=lambda seeds: _on_each(init, spread(_key_data(seeds))),
         train_chunk=chunk,
         evaluate=lambda states, batches: _on_each(lambda state: evaluate(state, batches), states),
-        mark=lambda states, metrics: _on_each(mark, states, metrics),
+        record_evaluation=lambda states, metrics: _on_each(record_evaluation, states, metrics),
         shapes=shapes,
         spread=spread,
         replicate=replicate,
@@ -188,7 +188,7 @@ def _gather(shares: Shares) -> PyTree:
     return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else tree
 
 
-def agree(values: Sequence[float]) -> list[float]:
+def max_over_processes(values: Sequence[float]) -> list[float]:
     """The largest of each value over all processes, so that all of them decide alike. With one process, its own."""
     if jax.process_count() == 1:
         return list(values)

@@ -27,8 +27,8 @@ import tqdm
 
 from mnm_jax import _checks
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
-from mnm_jax.training.devices import Parallel, agree, check_divisible, place
-from mnm_jax.training.update import Settings, Task, TrainState, held_out
+from mnm_jax.training.devices import Parallel, check_divisible, max_over_processes, place
+from mnm_jax.training.update import Task, TrainingSettings, TrainState, held_out
 
 METRICS, TIMING, CHECKPOINTS, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "checkpoints", "tensorboard"
 # A chunk is so long that starting it costs nothing beside it, and so short that one can wait for its end.
@@ -42,7 +42,7 @@ class NonFiniteError(ArithmeticError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Upkeep:
+class RunOptions:
     """What a run does beside training; nothing here changes its numbers.
 
     Attributes:
@@ -94,10 +94,10 @@ class Report(NamedTuple):
 def run(
     task: Task,
     cell: nn.Module,
-    settings: Settings,
+    settings: TrainingSettings,
     seeds: Sequence[int],
     directory: str | pathlib.Path,
-    upkeep: Upkeep | None = None,
+    options: RunOptions | None = None,
     *,
     max_seconds: float = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
@@ -114,7 +114,7 @@ def run(
       settings: how.
       seeds: one run for each, vmapped.
       directory: where to write; made if it does not exist.
-      upkeep: devices, checkpoints, and what else does not change the numbers.
+      options: devices, checkpoints, and what else does not change the numbers.
       max_seconds: stop after the first chunk that ends later than this, so that there is progress in any case.
       should_stop: asked after each chunk of about two seconds; if it says so, the run saves its state and ends.
       description: the name that the progress bar shows.
@@ -130,32 +130,32 @@ def run(
     """
     start = time.monotonic()
     deadline = start + max_seconds
-    upkeep = Upkeep() if upkeep is None else upkeep
-    check_divisible(upkeep.parallel, settings, len(seeds))
-    placement = place(task, cell, settings, upkeep.parallel)
-    init, train_chunk, evaluate, mark, shapes, spread, replicate, collect = placement
+    options = RunOptions() if options is None else options
+    check_divisible(options.parallel, settings, len(seeds))
+    placement = place(task, cell, settings, options.parallel)
+    init, train_chunk, evaluate, record_evaluation, shapes, spread, replicate, collect = placement
     batches = jax.device_get(held_out(task, settings))
     buckets = [replicate(bucket) for bucket in getattr(task, "buckets", (None,))]
-    checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, upkeep.keep)
+    checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, options.keep)
 
-    about = _describe(task, settings, seeds)
+    identity = _describe(task, settings, seeds)
     metrics: dict[str, np.ndarray] = {}
     if checkpoints.updates():
-        saved, seconds = checkpoints.load(shapes(len(seeds)), about, set_aside=True)
+        saved, seconds = checkpoints.load(shapes(len(seeds)), identity, set_aside=True)
         start -= seconds
         update = int(saved.update[0])
         state = spread(saved)
-        log = _Log(directory, seeds, upkeep.tensorboard, update)
+        log = _Log(directory, seeds, options.tensorboard, update)
         if update >= settings.num_updates:
             metrics = collect(evaluate(state, batches))
     else:
         update = 0
         state = init(seeds)
-        log = _Log(directory, seeds, upkeep.tensorboard)
+        log = _Log(directory, seeds, options.tensorboard)
         evaluated = evaluate(state, batches)
-        state, metrics = mark(state, evaluated), collect(evaluated)
+        state, metrics = record_evaluation(state, evaluated), collect(evaluated)
         log.write(update, {}, metrics, time.monotonic() - start)
-    if agree((update, -update)) != [update, -update]:
+    if max_over_processes((update, -update)) != [update, -update]:
         raise RestoreError(
             f"other processes do not find update {update} in {checkpoints.directory}; do all of them see it?"
         )
@@ -168,7 +168,7 @@ def run(
         while update < settings.num_updates:
             began = time.monotonic()
             # Evaluations and checkpoints stand at the multiples of their intervals, wherever a run was interrupted.
-            intervals = (settings.evaluate_every, upkeep.save_updates or settings.num_updates)
+            intervals = (settings.evaluate_every, options.save_updates or settings.num_updates)
             length = min(n, settings.num_updates - update, *(interval - update % interval for interval in intervals))
             bad = []
             # Each call computes on one shape, and tells the means since the last evaluation and its own bad updates.
@@ -177,7 +177,7 @@ def run(
                 bad.append(bad_updates)
             measured = collect(measured)
             bad_updates = functools.reduce(lambda first, later: np.where(first < 0, later, first), map(collect, bad))
-            if upkeep.on_nonfinite == "stop" and (bad_updates >= 0).any():
+            if options.on_nonfinite == "stop" and (bad_updates >= 0).any():
                 raise NonFiniteError(_describe_nonfinite(seeds, bad_updates, checkpoints))
             update += length
             progress.update(length)
@@ -189,17 +189,17 @@ def run(
 
             if update % settings.evaluate_every == 0 or update == settings.num_updates:
                 evaluated = evaluate(state, batches)
-                state, metrics = mark(state, evaluated), collect(evaluated)
+                state, metrics = record_evaluation(state, evaluated), collect(evaluated)
                 log.write(update, measured, metrics, time.monotonic() - start)
                 progress.set_postfix({task.headline: f"{np.mean(metrics[task.headline]):.3f}"})
 
             now = time.monotonic()
-            is_due = now - last_save >= 60 * upkeep.save_minutes
+            is_due = now - last_save >= 60 * options.save_minutes
             # Clocks and signals differ between processes.
-            is_due, is_interrupted, is_late, n = agree((is_due, should_stop(), now >= deadline, n))
+            is_due, is_interrupted, is_late, n = max_over_processes((is_due, should_stop(), now >= deadline, n))
             n, must_stop = int(n), is_interrupted or is_late
             if is_due or must_stop or update == settings.num_updates or update % intervals[1] == 0:
-                checkpoints.save(update, collect(state), now - start, about)
+                checkpoints.save(update, collect(state), now - start, identity)
                 last_save = time.monotonic()
                 saving_seconds += last_save - now
             if must_stop:
@@ -216,15 +216,15 @@ def _draw_buckets(task: Task, update: int, length: int) -> list[tuple[int, int]]
     return [(bucket, len(list(group))) for bucket, group in itertools.groupby(drawn)]
 
 
-def _describe(task: Task, settings: Settings, seeds: Sequence[int]) -> dict[str, Any]:
+def _describe(task: Task, settings: TrainingSettings, seeds: Sequence[int]) -> dict[str, Any]:
     """What a state depends on, besides the cell, which shows in its arrays."""
-    about = {"task": repr(task), "seeds": list(seeds), **dataclasses.asdict(settings)}
-    for field in dataclasses.fields(Settings):
-        if field.name in _NEWER_SETTINGS and about[field.name] == field.default:
-            del about[field.name]
+    identity = {"task": repr(task), "seeds": list(seeds), **dataclasses.asdict(settings)}
+    for field in dataclasses.fields(TrainingSettings):
+        if field.name in _NEWER_SETTINGS and identity[field.name] == field.default:
+            del identity[field.name]
     if settings.schedule == "constant":
-        del about["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.
-    return about
+        del identity["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.
+    return identity
 
 
 def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoints: Checkpoints) -> str:

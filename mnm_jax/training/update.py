@@ -112,7 +112,7 @@ class InteractiveTask(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """How to train.
 
     Attributes:
@@ -212,14 +212,14 @@ class Functions(NamedTuple):
         Where a training is cut into chunks makes no difference to it.
       evaluate: `evaluate(params, batches) -> metrics`, the means over all episodes of some batches, which may differ in
         shape and in size.
-      mark: `mark(state, metrics) -> state`, after an evaluation: keeps the parameters if it is the best so far, and
-        begins to measure anew.
+      record_evaluation: `record_evaluation(state, metrics) -> state`: keeps the parameters if this evaluation is the
+        best so far, and begins to measure anew.
     """
 
     init: Callable[[jax.Array], TrainState]
     train_chunk: Callable[[TrainState, jax.Array, PyTree], tuple[TrainState, Metrics, jax.Array]]
     evaluate: Callable[[PyTree, Sequence[PyTree]], Metrics]
-    mark: Callable[[TrainState, Metrics], TrainState]
+    record_evaluation: Callable[[TrainState, Metrics], TrainState]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -228,7 +228,7 @@ def sample_batch(task: Task, rng: jax.Array, num_episodes: int) -> PyTree:
     return jax.vmap(task.sample)(jax.random.split(rng, num_episodes))
 
 
-def held_out(task: Task, settings: Settings) -> list[PyTree]:
+def held_out(task: Task, settings: TrainingSettings) -> list[PyTree]:
     """The held-out episodes, a batch for each shape: the same for every model and seed.
 
     Those of an interactive task are yet to be acted: they are the data of their random keys, `[N, 2]`.
@@ -261,7 +261,7 @@ def _with_room(cell: nn.Module, num_steps: int) -> nn.Module:
     return cell.with_room(num_steps) if hasattr(cell, "with_room") else cell
 
 
-def check_dropout(task: Task, settings: Settings) -> None:
+def check_dropout(task: Task, settings: TrainingSettings) -> None:
     """Checks that the task can be trained on with dropout, if there is any.
 
     Raises:
@@ -286,7 +286,7 @@ def _drop_features(params: PyTree, rng: jax.Array, rate: float) -> PyTree:
     return {**params, "embedding": jax.tree.map(drop, params["embedding"])}
 
 
-def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: str | None = None) -> Functions:
+def make_functions(task: Task, cell: nn.Module, settings: TrainingSettings, axis_name: str | None = None) -> Functions:
     """Puts task, cell and settings together.
 
     Args:
@@ -417,10 +417,10 @@ def make_functions(task: Task, cell: nn.Module, settings: Settings, axis_name: s
         means = [run_batch(params, examples)[1] for examples in batches]
         return jax.tree.map(lambda *parts: sum(map(operator.mul, shares, parts)), *means)
 
-    def mark(state: TrainState, metrics: Metrics) -> TrainState:
+    def record_evaluation(state: TrainState, metrics: Metrics) -> TrainState:
         value = metrics[task.headline]
         evaluated = Best(value, state.update, state.params)
         best = jax.tree.map(lambda new, old: jnp.where(value > state.best.value, new, old), evaluated, state.best)
         return state._replace(sums=jax.tree.map(jnp.zeros_like, state.sums), best=best)
 
-    return Functions(init, train_chunk, evaluate, mark)
+    return Functions(init, train_chunk, evaluate, record_evaluation)

@@ -177,7 +177,7 @@ def test_parameters_start_as_published(inputs):
 
 @pytest.mark.parametrize(("name", "rule"), [("rnn", "none"), ("plastic", "hebbian"), ("modul", "retroactive")])
 def test_models_are_built_by_name(name, rule):
-    settings = models.Settings(SIZE, 3)
+    settings = models.ModelSettings(SIZE, 3)
     cell = models.build(name, settings, output_size=OUTPUT_SIZE, vocabulary_size=None, num_steps=T)
     assert cell == mnm.cells.Plastic(OUTPUT_SIZE, SIZE, rule=rule)
 

@@ -36,7 +36,7 @@ def loaded(request, tmp_path_factory):
         patch.setenv("HOME", str(directory))
         task = Babi((1, 2), archive_sha256=sha256(archive))
         configuration = training.Configuration(
-            "babi", request.param, (0,), task, models.Settings(4, 4), training.Settings(num_updates=1)
+            "babi", request.param, (0,), task, models.ModelSettings(4, 4), training.TrainingSettings(num_updates=1)
         )
         cell = configuration.cell()
         variables = cell.init(jax.random.key(0), None, np.int32(0))

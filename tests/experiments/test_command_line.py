@@ -162,10 +162,10 @@ def mistakes(tmp_path_factory):
         "lstm",
         (0,),
         Dictionary(num_pairs=4),
-        models.Settings(32, 32),
-        training.Settings(num_updates=1000),
+        models.ModelSettings(32, 32),
+        training.TrainingSettings(num_updates=1000),
     )
-    cosine = dataclasses.replace(used, training=training.Settings(num_updates=1000, schedule="cosine"))
+    cosine = dataclasses.replace(used, training=training.TrainingSettings(num_updates=1000, schedule="cosine"))
     for name, contents in (("used", used.to_json()), ("cosine", cosine.to_json()), ("broken", '{"experiment": "di')):
         (directory / name / "lstm").mkdir(parents=True)
         (directory / name / "lstm" / "config.json").write_text(contents)

@@ -19,7 +19,7 @@ TASK = MazeTask(size=5, episode_length=3, wall_penalty=0.5)
 
 @pytest.fixture(scope="module", params=["mnm_g", "attention", "modul"])
 def agent(request):
-    settings = models.Settings(6, 4, num_layers=2)
+    settings = models.ModelSettings(6, 4, num_layers=2)
     cell = models.build(request.param, settings, output_size=5, vocabulary_size=None, num_steps=TASK.num_steps)
     params = cell.init(jax.random.key(0), None, jnp.zeros(17))["params"]
     # Larger outputs than at the start of training, so that the policy is not nearly uniform.
@@ -71,7 +71,7 @@ def test_the_replay_is_the_episode_that_was_acted_and_so_is_its_gradient(agent):
 
 def test_training_acts_with_the_parameters_that_it_trains(agent):
     cell, params = agent
-    settings = training.Settings(num_updates=1, batch_size=2, evaluation_episodes=4)
+    settings = training.TrainingSettings(num_updates=1, batch_size=2, evaluation_episodes=4)
     functions = training.make_functions(TASK, cell, settings)
     batches = training.held_out(TASK, settings)
     metrics = jax.jit(functions.evaluate)(params, batches)

@@ -14,7 +14,7 @@ from recall import BUCKETED, TASK
 
 from mnm_jax import training
 
-SETTINGS = training.Settings(num_updates=20, batch_size=16, evaluate_every=10, evaluation_episodes=8)
+SETTINGS = training.TrainingSettings(num_updates=20, batch_size=16, evaluate_every=10, evaluation_episodes=8)
 SEEDS = tuple(range(8))
 
 
@@ -78,7 +78,7 @@ def run(directory, stages):
             SETTINGS,
             SEEDS,
             directory,
-            training.Upkeep(parallel),
+            training.RunOptions(parallel),
             should_stop=functools.partial(next, stops),
         )
         yield report

@@ -99,8 +99,8 @@ class BucketedRecall(Recall):
 
 TASK = Recall()
 BUCKETED = BucketedRecall(num_steps=5)
-SETTINGS = training.Settings(num_updates=6, batch_size=4, evaluate_every=4, evaluation_episodes=8)
-MODEL = models.Settings(controller_size=3, memory_size=3, num_layers=1)
+SETTINGS = training.TrainingSettings(num_updates=6, batch_size=4, evaluate_every=4, evaluation_episodes=8)
+MODEL = models.ModelSettings(controller_size=3, memory_size=3, num_layers=1)
 SEEDS = (0, 1, 5)
 
 

@@ -109,7 +109,7 @@ def test_a_state_of_another_training_is_refused_with_the_arrays_that_differ(chec
 
 
 def test_what_a_state_depends_on_is_compared(checkpoints):
-    checkpoints.save(9, make_state(9), about={"seeds": [0, 1], "learning_rate": 0.1})
+    checkpoints.save(9, make_state(9), identity={"seeds": [0, 1], "learning_rate": 0.1})
     checkpoints.load(make_state(0), {"seeds": [0, 1], "learning_rate": 0.1})
     with pytest.raises(training.RestoreError, match=r"9 is of another training: seeds was \[0, 1\] and is \[0, 7\]$"):
         checkpoints.load(make_state(0), {"seeds": [0, 7], "learning_rate": 0.1})

@@ -21,8 +21,8 @@ DICTIONARY = training.Configuration(
     "salu",
     (0, 1),
     Dictionary(num_pairs=3, word_length=2),
-    models.Settings(controller_size=8, memory_size=4, meta_weight=0.5),
-    training.Settings(num_updates=10),
+    models.ModelSettings(controller_size=8, memory_size=4, meta_weight=0.5),
+    training.TrainingSettings(num_updates=10),
 )
 LSTM = training.Configuration("recall", "lstm", recall.SEEDS, recall.TASK, recall.MODEL, recall.SETTINGS)
 
@@ -56,7 +56,10 @@ def test_a_configuration_comes_back_from_its_file(tmp_path):
 
 def test_differences_are_named_as_in_the_file_with_both_values():
     other = dataclasses.replace(
-        DICTIONARY, seeds=(0,), task=Dictionary(num_pairs=4, word_length=2), training=training.Settings(num_updates=20)
+        DICTIONARY,
+        seeds=(0,),
+        task=Dictionary(num_pairs=4, word_length=2),
+        training=training.TrainingSettings(num_updates=20),
     )
     assert DICTIONARY.differences(other) == {
         "seeds": ([0, 1], [0]),

@@ -73,7 +73,7 @@ def test_what_cannot_be_shared_out_evenly_is_refused_with_what_can(
     parallel, batch_size, num_seeds, message, monkeypatch
 ):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
-    settings = training.Settings(num_updates=1, batch_size=batch_size)
+    settings = training.TrainingSettings(num_updates=1, batch_size=batch_size)
     with pytest.raises(ValueError, match=f"^{message}"):
         training.check_divisible(parallel, settings, num_seeds)
 
@@ -81,10 +81,10 @@ def test_what_cannot_be_shared_out_evenly_is_refused_with_what_can(
 def test_what_can_be_shared_out_is_not_refused(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     for parallel, batch_size, num_seeds in (("data", 16, 3), ("seeds", 3, 16), ("none", 3, 3)):
-        assert training.check_divisible(parallel, training.Settings(1, batch_size), num_seeds) is None
+        assert training.check_divisible(parallel, training.TrainingSettings(1, batch_size), num_seeds) is None
 
 
 def test_one_device_for_several_processes_is_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="parallel='none' uses one device, but there are several processes; want"):
-        training.check_divisible("none", training.Settings(num_updates=1), 1)
+        training.check_divisible("none", training.TrainingSettings(num_updates=1), 1)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASK = Flawed(
     bad_losses=tuple(draws(1, update)[i] for update, i in ((1, 0), (4, 3), (5, 2))), bad_gradients=draws(1, 2)[1:2]
 )
-SKIP = training.Upkeep(on_nonfinite="skip", save_updates=1)
+SKIP = training.RunOptions(on_nonfinite="skip", save_updates=1)
 CELL = build("lstm")
 
 
@@ -84,11 +84,11 @@ def test_stopping_names_seed_update_and_checkpoint_and_skipping_goes_on_from_the
     save_updates, saved, skipping, tmp_path
 ):
     report, directory = skipping
-    upkeep = training.Upkeep(save_updates=save_updates)
+    options = training.RunOptions(save_updates=save_updates)
     wanted = f"loss or gradient not finite: seed 1 at update 1; {saved.format(tmp_path / 'checkpoints')}"
     for _ in range(2):
         with pytest.raises(training.NonFiniteError, match=f"^{re.escape(wanted)}$"):
-            training.run(TASK, CELL, SETTINGS, SEEDS, tmp_path, upkeep)
+            training.run(TASK, CELL, SETTINGS, SEEDS, tmp_path, options)
     resumed = training.run(TASK, CELL, SETTINGS, SEEDS, tmp_path, SKIP)
     assert_equal(resumed.state, report.state)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (directory / "metrics.jsonl").read_bytes()

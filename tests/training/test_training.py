@@ -79,12 +79,12 @@ def test_a_finished_run_is_left_as_it_is(whole):
 
 def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(whole, tmp_path):
     report, directory = whole
-    upkeep = training.Upkeep(save_updates=1)
+    options = training.RunOptions(save_updates=1)
     stops = iter([False] * 4 + [True])
-    training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, upkeep, should_stop=lambda: next(stops))
+    training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, options, should_stop=lambda: next(stops))
     damage(tmp_path / "checkpoints" / "5", "flipped")
     with pytest.warns(UserWarning, match=r"checkpoints/5 is damaged \(.*\); going on from update 4"):
-        resumed = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, upkeep)
+        resumed = training.run(TASK, build("mnm_p"), SETTINGS, SEEDS, tmp_path, options)
     assert resumed.is_finished
     assert_equal(resumed.state, report.state)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (directory / "metrics.jsonl").read_bytes()
@@ -151,7 +151,7 @@ def test_a_chunk_reports_the_means_since_the_last_evaluation_wherever_it_was_cut
     assert_equal(placement.collect(state_in_pieces), placement.collect(state))
     state, first = train(placement.init(SEEDS), 1)
     evaluated = placement.spread({"accuracy": np.zeros(len(SEEDS), np.float32)})
-    _, second = train(placement.mark(state, evaluated), 1)
+    _, second = train(placement.record_evaluation(state, evaluated), 1)
     for name, values in together.items():
         np.testing.assert_allclose(values, (first[name] + second[name]) / 2, rtol=1e-5)
 
@@ -196,7 +196,7 @@ def test_event_files_are_written_for_each_seed_without_tensorflow(whole, tmp_pat
             SETTINGS,
             SEEDS,
             directory,
-            training.Upkeep(tensorboard=True),
+            training.RunOptions(tensorboard=True),
             max_seconds=max_seconds,
         )
     assert not {"tensorflow", "tensorboard"} & sys.modules.keys()
@@ -223,7 +223,7 @@ def test_event_files_are_written_for_each_seed_without_tensorflow(whole, tmp_pat
 )
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        training.Settings(**arguments)
+        training.TrainingSettings(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -236,16 +236,16 @@ def test_impossible_settings_are_refused(arguments, message):
         ({"on_nonfinite": "hope"}, "on_nonfinite must be one of 'stop', 'skip', got 'hope'"),
     ],
 )
-def test_impossible_upkeep_is_refused(arguments, message):
+def test_impossible_options_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        training.Upkeep(**arguments)
+        training.RunOptions(**arguments)
 
 
 def test_a_writing_memory_learns_the_dictionary_in_a_minute(tmp_path):
     """Far below what knowing the words, but not the pairing, would give."""
     task = Dictionary(num_pairs=2, source_alphabet_size=4, target_alphabet_size=4)
-    settings = training.Settings(num_updates=300, evaluate_every=150, evaluation_episodes=64)
-    model = models.Settings(controller_size=16, memory_size=16, num_layers=2)
+    settings = training.TrainingSettings(num_updates=300, evaluate_every=150, evaluation_episodes=64)
+    model = models.ModelSettings(controller_size=16, memory_size=16, num_layers=2)
     cell = models.build("mnm_p", model, output_size=4, vocabulary_size=task.vocabulary_size, num_steps=task.num_steps)
     report = training.run(task, cell, settings, [0], tmp_path)
     assert report.metrics["loss"] < 0.3

@@ -103,6 +103,6 @@ def test_an_episode_is_printed_a_sentence_on_a_line(make_task):
 
 
 def test_held_out_is_what_training_evaluates(make_task):
-    settings = training.Settings(num_updates=1, evaluation_episodes=2, evaluation_seed=3)
+    settings = training.TrainingSettings(num_updates=1, evaluation_episodes=2, evaluation_seed=3)
     task = make_task(1, 2)
     jax.tree.map(np.testing.assert_array_equal, training.held_out(task, settings), task.held_out(3, 2))
