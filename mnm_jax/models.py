@@ -16,7 +16,9 @@ _BASELINES = ("lstm", "salu", "attention")
 _RULES = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "modul": "retroactive"}
 # The models of every experiment; the plasticity family was made for the maze.
 COMMON = (*_WRITERS, *_BASELINES)
-NAMES = (*COMMON, *_RULES)
+# Where memories are compared.
+MEMORIES = (*COMMON, "ntm")
+NAMES = (*MEMORIES, *_RULES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,13 +155,20 @@ def build(
         return cells.LSTM(**common)
     if name in _RULES:
         return cells.Plastic(**common, rule=_RULES[name])
+    if name == "ntm":
+        return cells.NTM(
+            **common,
+            num_slots=cells.num_slots_matching(settings.memory, settings.memory_size),
+            slot_size=settings.memory_size,
+            num_heads=settings.num_heads,
+        )
     table = {"key_size": settings.memory_size, "value_size": settings.memory_size, "num_heads": settings.num_heads}
     if name == "salu":
         return cells.SALU(
             **common,
             **table,
             value_normalization=_or_none(settings.value_normalization),
-            num_slots=cells.num_slots_matching(settings.memory, settings.memory_size, settings.memory_size),
+            num_slots=cells.num_slots_matching(settings.memory, 2 * settings.memory_size),
         )
     return cells.Attention(**common, **table, max_steps=num_steps)
 

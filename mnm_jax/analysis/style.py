@@ -31,13 +31,15 @@ KNOWN = {
     "lstm": Style("LSTM", "#009E73", "^"),
     "salu": Style("SALU", "#CC79A7", "D"),
     "attention": Style("Attention", "#E69F00", "v"),
+    "ntm": Style("NTM", "#000000", "X"),
+    "dnc": Style("DNC", "#999933", "d"),
     "rnn": Style("RNN", "#7F7F7F", "x"),
     "plastic": Style("Plastic", "#56B4E9", "P"),
     "modplast": Style("Modulated plastic", "#332288", "h"),
     "modul": Style("Retroactively modulated", "#882255", "*"),
 }
 
-_OTHERS = (("#999933", "d"), ("#000000", "X"), ("#7F5F3F", "<"), ("#8C8C00", ">"))
+_OTHERS = (("#7F5F3F", "<"), ("#8C8C00", ">"), ("#AA4499", "p"), ("#44AA99", "1"))
 
 # What tells the runs of one model apart. Four dashes and three fills together make twelve lines, also without colour.
 _DASHES = ("-", "--", ":", "-.")

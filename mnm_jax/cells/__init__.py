@@ -5,13 +5,16 @@ from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.cells.lstm import LSTM
 from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
+from mnm_jax.cells.ntm import NTM, NTMCarry
 from mnm_jax.cells.plastic import Plastic, PlasticCarry
-from mnm_jax.cells.salu import SALU, SALUCarry, num_slots_matching
+from mnm_jax.cells.salu import SALU, SALUCarry
+from mnm_jax.cells.slots import num_slots_matching
 from mnm_jax.cells.written import WrittenCell
 
 __all__ = [
     "LSTM",
     "MNM",
+    "NTM",
     "SALU",
     "Attention",
     "AttentionCarry",
@@ -19,6 +22,7 @@ __all__ = [
     "LSTMCarry",
     "LSTMCell",
     "MNMCarry",
+    "NTMCarry",
     "Plastic",
     "PlasticCarry",
     "SALUCarry",

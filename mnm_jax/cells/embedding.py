@@ -51,7 +51,7 @@ class Embedding(nn.Module):
             _checks.check_array("inputs", inputs, (self.vocabulary_size,))
         num_inputs = self.vocabulary_size or inputs.shape[-1]
         scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
-        kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size))
+        kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size), jnp.float32)
         return jnp.asarray(kernel)[inputs] if inputs.ndim == 0 else inputs @ kernel
 
 

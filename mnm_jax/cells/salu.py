@@ -2,12 +2,10 @@
 
 Axes: `S` slots of the table, `H` heads. Keys and values of the slots are two arrays.
 
-Sources: the baseline LSTM+SALU of Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4; writing by
-erase and add and addressing by content of Graves, Wayne and Danihelka, "Neural Turing Machines", 2014
-(arXiv:1410.5401), sections 3.2 and 3.3.1.
+Sources: the baseline LSTM+SALU of Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 4; how slots
+are addressed and written, see `cells.slots`.
 """
 
-import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,9 +16,7 @@ import numpy as np
 from mnm_jax import _checks
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
-from mnm_jax.memory import Spec
-
-NORM_EPSILON = 1e-6
+from mnm_jax.cells.slots import address, inverse_length, write
 
 
 class SALUCarry(NamedTuple):
@@ -37,82 +33,6 @@ class SALUCarry(NamedTuple):
     keys: jax.Array
     values: jax.Array
     read: jax.Array
-
-
-def num_slots_matching(spec: Spec, key_size: int, value_size: int) -> int:
-    """The number of slots with which a table holds as many floats as an MNM's memory, rounded up to whole slots.
-
-    Args:
-      spec: the architecture of the memory to compare with.
-      key_size: width of a slot's key.
-      value_size: width of a slot's value.
-
-    Returns:
-      The smallest `S` with `S * (key_size + value_size) >= spec.num_weights`.
-
-    Raises:
-      ValueError: if a size is below 1.
-    """
-    _checks.check_positive(key_size=key_size, value_size=value_size)
-    return math.ceil(spec.num_weights / (key_size + value_size))
-
-
-def address(slot_keys: jax.Array, keys: jax.Array, strengths: jax.Array) -> jax.Array:
-    """Addresses by content: a softmax over the slots of `strength_i * cosine(key_i, slot key)`.
-
-    Args:
-      slot_keys: `[S, key_size]`.
-      keys: `[H, key_size]`.
-      strengths: `[H]`; the larger, the sharper.
-
-    Returns:
-      The weights `[H, S]`, each row of which sums to one.
-
-    Raises:
-      AssertionError: if an argument has another shape or is not floating-point.
-    """
-    _checks.check_array("keys", keys, (None, None))
-    num_heads, key_size = keys.shape
-    _checks.check_array("slot_keys", slot_keys, (None, key_size))
-    _checks.check_array("strengths", strengths, (num_heads,))
-    # Dividing the products, not the keys of all slots, saves passes over the table.
-    cosines = keys @ slot_keys.T * _inverse_length(keys)[:, None] * _inverse_length(slot_keys)
-    return nn.softmax(strengths[:, None] * cosines, axis=-1)
-
-
-def write(table: jax.Array, weights: jax.Array, erase: jax.Array, additions: jax.Array) -> jax.Array:
-    """Writes keys, or values, with all heads at once: `M <- M * prod_i (1 - w_i e_i^T) + sum_i w_i a_i^T`.
-
-    All heads erase before any of them adds, so the result does not depend on their order. One head alone writes as in
-    a Neural Turing Machine.
-
-    Args:
-      table: `[S, W]`, the contents before; `W` is `key_size` for keys and `value_size` for values.
-      weights: `[H, S]`, where each head writes.
-      erase: `[H, W]`, between 0 and 1: how much of each float a head erases.
-      additions: `[H, W]`, what each head adds.
-
-    Returns:
-      `[S, W]`, the contents after.
-
-    Raises:
-      AssertionError: if an argument has another shape or is not floating-point.
-    """
-    _checks.check_array("table", table, (None, None))
-    num_slots, width = table.shape
-    _checks.check_array("weights", weights, (None, num_slots))
-    num_heads, _ = weights.shape
-    _checks.check_array("erase", erase, (num_heads, width))
-    _checks.check_array("additions", additions, (num_heads, width))
-    for head_weights, head_erase in zip(weights, erase, strict=True):  # The gradient of `jnp.prod` is slow.
-        table = table * (1 - jnp.outer(head_weights, head_erase))
-    return table + weights.T @ additions
-
-
-def _inverse_length(vectors: jax.Array) -> jax.Array:
-    """One over the length of each row."""
-    # The epsilon stands inside the root: at a zero vector the gradient of the root would be infinite.
-    return jax.lax.rsqrt(jnp.sum(jnp.square(vectors), axis=-1) + NORM_EPSILON)
 
 
 class SALU(nn.Module):
@@ -134,7 +54,7 @@ class SALU(nn.Module):
     delay it.
 
     Example:
-      >>> num_slots = mnm.cells.num_slots_matching(spec, key_size=8, value_size=8)
+      >>> num_slots = mnm.cells.num_slots_matching(spec, slot_size=16)
       >>> cell = mnm.cells.SALU(output_size=3, controller_size=16, num_slots=num_slots, key_size=8, value_size=8)
       >>> variables = cell.init(jax.random.key(0), None, inputs[0])
       >>> carry, (output, _) = cell.apply(variables, None, inputs[0])
@@ -187,8 +107,8 @@ class SALU(nn.Module):
         biases = jnp.asarray(np.tile(biases, self.num_heads), jnp.float32)
         self.interface = nn.Dense(biases.size, bias_init=lambda rng, shape, dtype: biases)
         initializer = nn.initializers.normal(width**-0.5)
-        self.initial_keys = self.param("initial_keys", initializer, (self.num_slots, self.key_size))
-        self.initial_values = self.param("initial_values", initializer, (self.num_slots, self.value_size))
+        self.initial_keys = self.param("initial_keys", initializer, (self.num_slots, self.key_size), jnp.float32)
+        self.initial_values = self.param("initial_values", initializer, (self.num_slots, self.value_size), jnp.float32)
         self.output = nn.Dense(self.output_size)
 
     def initial_carry(self) -> SALUCarry:
@@ -220,7 +140,7 @@ class SALU(nn.Module):
         write_strengths, read_strengths = nn.softplus(strengths).T
         add_values = jnp.tanh(add_values)
         if self.value_normalization == "rms":
-            add_values = self.value_size**0.5 * _inverse_length(add_values)[:, None] * add_values
+            add_values = self.value_size**0.5 * inverse_length(add_values)[:, None] * add_values
 
         write_weights = address(carry.keys, jnp.tanh(write_keys), write_strengths)
         keys = write(carry.keys, write_weights, nn.sigmoid(erase_keys), jnp.tanh(add_keys))

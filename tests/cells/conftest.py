@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-pytest.register_assert_rewrite("carried_suite")
+pytest.register_assert_rewrite("carried_suite", "reference_suite")
 
 from carried_suite import INPUT_SIZE, T, normal  # noqa: E402
 
