@@ -79,7 +79,7 @@ def run() -> None:
             conclude=conclude,
             products=(LIFETIMES,),
             report=plot.report,
-            default_models=models.NAMES,
+            default_models=models.AGENTS,
         )
     )
 

@@ -16,7 +16,8 @@ _BASELINES = ("lstm", "salu", "attention")
 _RULES = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "modul": "retroactive"}
 # The models of every experiment; the plasticity family was made for the maze.
 COMMON = (*_WRITERS, *_BASELINES)
-# Where memories are compared.
+# What is compared in the maze, and where it is memories that are compared.
+AGENTS = (*COMMON, *_RULES)
 MEMORIES = (*COMMON, "ntm")
 NAMES = (*MEMORIES, *_RULES)
 
