@@ -1,7 +1,19 @@
 """Metalearned Neural Memory in JAX and Flax."""
 
-from mnm_jax import cells, interface, memory, objectives, writers
-from mnm_jax.policy import Policy, policy
-from mnm_jax.unroll import Unrolled, unroll
+from mnm_jax import cells, interface, memory, objectives, rules, writers
+from mnm_jax.policies import Policy, policy
+from mnm_jax.unrolling import Unrolled, unroll, unroll_batch
 
-__all__ = ["Policy", "Unrolled", "cells", "interface", "memory", "objectives", "policy", "unroll", "writers"]
+__all__ = [
+    "Policy",
+    "Unrolled",
+    "cells",
+    "interface",
+    "memory",
+    "objectives",
+    "policy",
+    "rules",
+    "unroll",
+    "unroll_batch",
+    "writers",
+]

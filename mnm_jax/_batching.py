@@ -20,6 +20,8 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from mnm_jax._trees import is_explicitly_sharded
+
 PyTree = Any
 Function = Callable[[PyTree, PyTree], PyTree]
 
@@ -89,7 +91,10 @@ def _map(
     args: tuple, axes: tuple, *, function: Callable, batched: Callable | None, num_shared: int
 ) -> tuple[list[jax.Array], list[int]]:
     is_shared = all(axis is None for axis in axes[:num_shared])
-    if batched is None or not is_shared:
+    is_sharded = any(
+        axis is not None and is_explicitly_sharded(arg, axis) for arg, axis in zip(args, axes, strict=True)
+    )
+    if batched is None or not is_shared or is_sharded:
         results = jax.vmap(function, in_axes=axes)(*args)
     else:
         (size,) = {arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None}

@@ -1,7 +1,8 @@
 """The memory: a multi-layer perceptron whose weights are the state.
 
-Reading is a forward pass, with the key as the input and the value as the output. Every function is pure and works
-on the weights of ONE memory; a batch of memories is a `jax.vmap`.
+Reading is a forward pass, with the key as the input and the value as the output. Writing is a change of the weights,
+which applies itself and takes itself back. Every function is pure and works on ONE memory; a batch of memories is a
+`jax.vmap`.
 
 Axes: `L` layers of widths `d_0` (key) to `d_L` (value), `H` heads, `R` rank of a write.
 
@@ -34,7 +35,9 @@ Memory = tuple[Layer, ...]
 
 
 class Write(NamedTuple):
-    """A change of the whole memory, of rank `R` in each layer. Rate, sign and scale live in `post`.
+    """A change that adds a matrix of rank `R` to each layer's kernel: `W + pre^T post`, and `b + sum of post`.
+
+    Both writers of the paper change the memory so. Rate, sign and scale live in `post`.
 
     Attributes:
       pre: for each layer, `[R, d_in]`: the layer's input side.
@@ -43,6 +46,47 @@ class Write(NamedTuple):
 
     pre: tuple[jax.Array, ...]
     post: tuple[jax.Array, ...]
+
+    growth = 1.0
+
+    def apply(self, memory: Memory) -> Memory:
+        """Adds `pre^T post` to each kernel and the sum of `post` over its rows to each bias.
+
+        Args:
+          memory: the weights, of the same layer widths.
+
+        Returns:
+          The new weights.
+
+        Raises:
+          AssertionError: if the factors do not fit the layers of `memory`.
+        """
+        return self._add(memory, 1)
+
+    def revert(self, memory: Memory) -> Memory:
+        """Takes the write back, up to rounding. Arguments and errors are those of `apply`."""
+        return self._add(memory, -1)
+
+    def masked(self, valid: jax.Array) -> "Write":
+        """This write if `valid`, else one that adds zeros: the memory itself is never selected, that would copy it."""
+        return self._replace(post=jax.tree.map(lambda post: jnp.where(valid, post, jnp.zeros_like(post)), self.post))
+
+    def _add(self, memory: Memory, sign: int) -> Memory:
+        if not len(memory) == len(self.pre) == len(self.post):
+            raise AssertionError(
+                f"argument 'write': has factors for {len(self.pre)} and {len(self.post)} layers (pre and post), "
+                f"but the memory has {len(memory)}"
+            )
+        _check_kernels(memory)
+        layers = []
+        for i, (layer, pre, post) in enumerate(zip(memory, self.pre, self.post, strict=True)):
+            d_in, d_out = layer.kernel.shape
+            _checks.check_array(f"write.pre[{i}]", pre, (None, d_in))
+            _checks.check_array(f"write.post[{i}]", post, (pre.shape[0], d_out))
+            kernel = layer.kernel + sign * (pre.T @ post)
+            bias = None if layer.bias is None else layer.bias + sign * post.sum(axis=0)
+            layers.append(Layer(kernel, bias))
+        return tuple(layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +173,7 @@ def activations(memory: Memory, keys: jax.Array, offsets: tuple[jax.Array, ...] 
     for i, layer in enumerate(memory):
         z = outputs[-1] @ layer.kernel
         if layer.bias is not None:
-            z = z + layer.bias
+            z = z + layer.bias[None]
         if offsets is not None:
             _checks.check_array(f"offsets[{i}]", offsets[i], z.shape)
             z = z + offsets[i]
@@ -151,45 +195,6 @@ def read(memory: Memory, keys: jax.Array) -> jax.Array:
       AssertionError: if an argument has another shape or is not floating-point.
     """
     return activations(memory, keys)[-1]
-
-
-def apply(memory: Memory, write: Write) -> Memory:
-    """Changes the weights: adds `pre^T post` to each kernel and the sum of `post` over its rows to each bias.
-
-    Args:
-      memory: the weights.
-      write: the change, of the same layer widths.
-
-    Returns:
-      The new weights. `revert` takes the change back, up to rounding.
-
-    Raises:
-      AssertionError: if the factors of `write` do not fit the layers of `memory`.
-    """
-    return _add(memory, write, 1)
-
-
-def revert(memory: Memory, write: Write) -> Memory:
-    """Takes a write back: the inverse of `apply`, up to rounding. Arguments and errors are those of `apply`."""
-    return _add(memory, write, -1)
-
-
-def _add(memory: Memory, write: Write, sign: int) -> Memory:
-    if not len(memory) == len(write.pre) == len(write.post):
-        raise AssertionError(
-            f"argument 'write': has factors for {len(write.pre)} and {len(write.post)} layers (pre and post), "
-            f"but the memory has {len(memory)}"
-        )
-    _check_kernels(memory)
-    layers = []
-    for i, (layer, pre, post) in enumerate(zip(memory, write.pre, write.post, strict=True)):
-        d_in, d_out = layer.kernel.shape
-        _checks.check_array(f"write.pre[{i}]", pre, (None, d_in))
-        _checks.check_array(f"write.post[{i}]", post, (pre.shape[0], d_out))
-        kernel = layer.kernel + sign * (pre.T @ post)
-        bias = None if layer.bias is None else layer.bias + sign * post.sum(axis=0)
-        layers.append(Layer(kernel, bias))
-    return tuple(layers)
 
 
 def _check_kernels(memory: Memory) -> None:

@@ -3,23 +3,42 @@
 import dataclasses
 import importlib
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mnm_jax import _checks, cells, writers
+from mnm_jax import _checks, cells, rules, writers
 from mnm_jax.memory import Spec
 from mnm_jax.writers import Writer
 
-_WRITERS = {"mnm_p": writers.local, "mnm_g": writers.gradient}
+_PAPER = {"mnm_p": writers.local, "mnm_g": writers.gradient}
+
+
+def _local(backward: Callable[..., writers.Backward], **options: Any) -> Callable[[], Writer]:
+    return lambda: writers.local(backward=backward(**options))
+
+
+_WRITERS = _PAPER | {
+    "mnm_p_hidden": _local(writers.perceptron, hidden_size=32),
+    "mnm_p_key": _local(writers.perceptron, use_key=True),
+    "mnm_p_fixed": _local(writers.perceptron, is_learned=False),
+    "feedback_alignment": _local(rules.feedback_alignment),
+    "synthetic_gradients": _local(rules.synthetic_gradients),
+    "titans": rules.titans,
+    "gated_delta": rules.gated_delta,
+}
 _BASELINES = ("lstm", "salu", "attention")
-_RULES = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "modul": "retroactive"}
+_PLASTICITY = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "modul": "retroactive"}
 # The models of every experiment; the plasticity family was made for the maze.
-COMMON = (*_WRITERS, *_BASELINES)
+COMMON = (*_PAPER, *_BASELINES)
 # What is compared in the maze, and where it is memories that are compared.
-AGENTS = (*COMMON, *_RULES)
+AGENTS = (*COMMON, *_PLASTICITY)
 MEMORIES = (*COMMON, "ntm")
-NAMES = (*MEMORIES, *_RULES)
+# The writing rules, those of the paper first.
+WRITERS = tuple(_WRITERS)
+NAMES = (*MEMORIES, *WRITERS[len(_PAPER) :], *_PLASTICITY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +93,7 @@ class ModelSettings:
         _checks.check_choice("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
 
     @property
-    def memory(self) -> Spec:
+    def memory_spec(self) -> Spec:
         """The architecture of the memory."""
         hidden_sizes = (self.memory_size,) * (self.num_layers - 1)
         return Spec(self.memory_size, self.memory_size, hidden_sizes, self.use_bias, self.zero_output_layer)
@@ -111,7 +130,7 @@ def default_meta_weight(name: str) -> float:
     Any weight up to 0.1 will do. With much more, a local rule learns to write what is there already, and a gradient
     writer, which reduces the writing error by itself, only learns later.
     """
-    return 0.01 if name == "mnm_g" else 0.03
+    return 0.01 if name in ("mnm_g", "titans", "gated_delta") else 0.03
 
 
 def build(
@@ -141,7 +160,7 @@ def build(
     if (writer := find_writer(name)) is not None:
         return cells.MNM(
             **common,
-            memory=settings.memory,
+            memory_spec=_linear(settings.memory_spec) if name == "gated_delta" else settings.memory_spec,
             writer=writer,
             controller=cells.LSTMCell if settings.forget_bias else nn.OptimizedLSTMCell,
             num_heads=settings.num_heads,
@@ -154,12 +173,12 @@ def build(
         )
     if name == "lstm":
         return cells.LSTM(**common)
-    if name in _RULES:
-        return cells.Plastic(**common, rule=_RULES[name])
+    if name in _PLASTICITY:
+        return cells.Plastic(**common, rule=_PLASTICITY[name])
     if name == "ntm":
         return cells.NTM(
             **common,
-            num_slots=cells.num_slots_matching(settings.memory, settings.memory_size),
+            num_slots=cells.num_slots_matching(settings.memory_spec, settings.memory_size),
             slot_size=settings.memory_size,
             num_heads=settings.num_heads,
         )
@@ -169,9 +188,15 @@ def build(
             **common,
             **table,
             value_normalization=_or_none(settings.value_normalization),
-            num_slots=cells.num_slots_matching(settings.memory, 2 * settings.memory_size),
+            num_slots=cells.num_slots_matching(settings.memory_spec, 2 * settings.memory_size),
         )
     return cells.Attention(**common, **table, max_steps=num_steps)
+
+
+def _linear(spec: Spec) -> Spec:
+    """A memory of one layer with as many weights, rounded up to a whole width."""
+    size = math.isqrt(spec.num_weights - 1) + 1
+    return Spec(size, size, zero_output_layer=spec.zero_output_layer)
 
 
 def _or_none(option: str) -> str | None:

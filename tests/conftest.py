@@ -31,6 +31,9 @@ def set_quick_xla():
 if QUICK_XLA not in os.environ.get("XLA_FLAGS", ""):
     set_quick_xla()
 
+# Two devices, for tests of what is spread over several. Where accelerators are, those are taken.
+jax.config.update("jax_num_cpu_devices", 2)
+
 # Accelerators round the factors of a matrix product to fewer bits by default; the tolerances here do not allow for it.
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -21,7 +21,7 @@ PLAIN = {"key_normalization": None, "value_normalization": None, "shared_key_sta
 def make(num_heads=2, **options):
     """An interface, plain but for the options, and its variables."""
     options = PLAIN | options
-    interface = Interface(memory=SPEC, num_heads=num_heads, **options)
+    interface = Interface(memory_spec=SPEC, num_heads=num_heads, **options)
     return interface, interface.init(jax.random.key(1), HIDDEN)
 
 
@@ -66,7 +66,7 @@ def test_rate_stays_between_zero_and_its_scale():
 @pytest.mark.parametrize("values", ["rms", None])
 def test_normalization_gives_root_mean_square_one(keys, values):
     interface, variables = make(key_normalization=keys, value_normalization=values)
-    plain = Interface(memory=SPEC, num_heads=2, **PLAIN).apply(variables, HIDDEN)
+    plain = Interface(memory_spec=SPEC, num_heads=2, **PLAIN).apply(variables, HIDDEN)
     signals = interface.apply(variables, HIDDEN)
     for name, kind in [("write_keys", keys), ("read_keys", keys), ("write_values", values)]:
         vectors, before = getattr(signals, name), getattr(plain, name)

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import sys
 import types
 
 import pytest
@@ -9,18 +10,18 @@ from writer_suite import WriterSuite
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-WRITER = next(block for block in BLOCKS if "def hebbian()" in block)
+WRITER = next(block for block in BLOCKS if "class Hebbian" in block)
 
 
 def run(code, name):
-    module = types.ModuleType(name)
+    module = sys.modules[name] = types.ModuleType(name)  # Where dataclasses and pickle look for it.
     exec(compile(code, name, "exec"), module.__dict__)
     return module
 
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-hebbian = run(WRITER, "hebbian").hebbian()
+hebbian = run(WRITER, "hebbian").Hebbian()
 
 
 @pytest.mark.parametrize("writer", [hebbian], ids=["hebbian"])

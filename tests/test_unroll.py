@@ -1,7 +1,6 @@
 """Tests of whole episodes."""
 
 import functools
-import importlib
 import itertools
 from typing import NamedTuple
 
@@ -14,9 +13,8 @@ import pytest
 from writer_suite import draw_variables
 
 import mnm_jax as mnm
+from mnm_jax import _reversible
 from mnm_jax.memory import Layer, Memory, Write
-
-unroll_module = importlib.import_module("mnm_jax.unroll")  # The package has the function by this name.
 
 NUM_STEPS = 5
 LENGTH = 3
@@ -240,18 +238,18 @@ class TestBatch:
 
         results = []
         for block_size in (batch_size, 5):
-            monkeypatch.setattr(unroll_module, "_block_size", lambda *_, block_size=block_size: block_size)
+            monkeypatch.setattr(_reversible, "_block_size", lambda *_, block_size=block_size: block_size)
             results.append(jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, inputs))
         chex.assert_trees_all_close(*results, rtol=1e-10, atol=1e-12)
 
     def test_size_of_a_block(self, monkeypatch):
         monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
         memory_bytes = 3 * 100 * 100 * 4
-        assert [unroll_module._block_size(n, memory_bytes) for n in (1, 32, 64, 60, 67, 128)] == [1, 32, 16, 15, 67, 16]
-        assert unroll_module._block_size(32, 100 * memory_bytes) == 8
-        assert unroll_module._block_size(64, 100) == 64
+        assert [_reversible._block_size(n, memory_bytes) for n in (1, 32, 64, 60, 67, 128)] == [1, 32, 16, 15, 67, 16]
+        assert _reversible._block_size(32, 100 * memory_bytes) == 8
+        assert _reversible._block_size(64, 100) == 64
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-        assert unroll_module._block_size(128, memory_bytes) == 128
+        assert _reversible._block_size(128, memory_bytes) == 128
 
     def test_seeds_have_variables_of_their_own(self, float64):
         writer = WRITERS["local"]

@@ -1,6 +1,5 @@
 """Tests of the writers, against the equations written out in NumPy."""
 
-import functools
 import itertools
 
 import chex
@@ -8,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from writer_suite import WRITERS, WriterSuite
+import writer_suite
+from writer_suite import WRITERS, WriterSuite, compiled_write
 
 import mnm_jax as mnm
 from mnm_jax.memory import Layer, Spec
@@ -21,30 +21,33 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
 class TestEveryWriter(WriterSuite):
     def test_permuting_the_heads_changes_nothing(self, writer, float64):
-        spec = Spec(3, 2, (4,), use_bias=True, zero_output_layer=False)
-        memory, _, _, _ = example(spec, seed=0)
+        params, memory, _, _, _, gates = jax.tree.map(jnp.float64, writer_suite.example(writer))
         draw = np.random.default_rng(1)
-        keys, values, rate = draw.normal(size=(3, 3)), draw.normal(size=(3, 2)), draw.uniform(size=(2, 3))
-        params = jax.tree.map(jnp.float64, writer.init(jax.random.key(0), spec))
+        keys, values = draw.normal(size=(3, 3)), draw.normal(size=(3, 2))
+        rate = draw.uniform(size=(len(writer.weights(memory)), 3))
         order = np.array([2, 0, 1])
-        write = jax.jit(writer.write)
-        straight = mnm.memory.apply(memory, write(params, memory, keys, values, rate))
-        permuted = mnm.memory.apply(memory, write(params, memory, keys[order], values[order], rate[:, order]))
+        write = compiled_write(writer)
+        straight = write(params, memory, keys, values, rate, gates).apply(memory)
+        permuted = write(params, memory, keys[order], values[order], rate[:, order], gates).apply(memory)
         chex.assert_trees_all_close(permuted, straight, rtol=0, atol=1e-14)
 
     def test_names_the_argument_at_fault(self, writer):
-        spec = Spec(3, 2, (4,), zero_output_layer=False)
-        params, memory = writer.init(jax.random.key(0), spec), mnm.memory.init(jax.random.key(1), spec)
-        keys, values = jnp.ones((2, 3)), jnp.ones((2, 2))
-        write = functools.partial(writer.write, params, memory)
+        params, memory, keys, values, rate, gates = writer_suite.example(writer)
+        num_layers = len(rate)
+
+        def write(keys, values, rate):
+            return writer_suite.write(writer, params, memory, keys, values, rate, gates)
+
         for wrong in [jnp.ones((2, 4)), jnp.ones(3), jnp.ones((2, 3), jnp.int32)]:
             with pytest.raises(AssertionError, match="argument 'keys'"):
                 write(wrong, values, 0.5)
         for wrong in [jnp.ones((2, 3)), jnp.ones((3, 2)), jnp.ones(2), jnp.ones((2, 2), jnp.int32)]:
             with pytest.raises(AssertionError, match="argument 'values'"):
                 write(keys, wrong, 0.5)
-        for wrong in [jnp.ones(3), jnp.ones((3, 1)), jnp.ones((1, 2, 2))]:
-            with pytest.raises(AssertionError, match=r"argument 'rate': shape .* \[layers, heads\] = \(2, 2\)"):
+        for wrong in [jnp.ones(5), jnp.ones((5, 1)), jnp.ones((1, 2, 2))]:
+            with pytest.raises(
+                AssertionError, match=rf"argument 'rate': shape .* \[layers, heads\] = \({num_layers}, 2\)"
+            ):
                 write(keys, values, wrong)
 
 
@@ -118,7 +121,7 @@ class TestGradient:
         memory, keys, values, rates = example(spec, seed=0)
         write = mnm.writers.gradient().write({}, memory, keys, values, rates)
         wanted = backpropagation_in_numpy(memory, keys, values, rates)
-        chex.assert_trees_all_close(mnm.memory.apply(memory, write), wanted, rtol=1e-12)
+        chex.assert_trees_all_close(write.apply(memory), wanted, rtol=1e-12)
 
     @pytest.mark.parametrize("num_steps", [1, 2, 3])
     @pytest.mark.parametrize("name", ["two_layers", "three_layers"])
@@ -134,7 +137,7 @@ class TestGradient:
             dense = jax.tree.map(lambda weights, change: weights - 0.3 * change, dense, gradient(dense))
         write = mnm.writers.gradient(num_steps=num_steps).write({}, memory, keys, values, 0.3)
         assert {factor.shape[0] for factor in jax.tree.leaves(write)} == {num_steps * NUM_HEADS}
-        chex.assert_trees_all_close(mnm.memory.apply(memory, write), dense, rtol=1e-12, atol=1e-14)
+        chex.assert_trees_all_close(write.apply(memory), dense, rtol=1e-12, atol=1e-14)
 
     def test_backpropagation_by_hand_equals_the_dense_gradient(self):
         """The two references agree with each other, so that neither test above rests on one of them alone."""
@@ -146,7 +149,7 @@ class TestGradient:
 
     def test_a_small_step_lowers_the_error(self):
         memory, keys, values, _ = example(SPECS["three_layers"], seed=3)
-        after = mnm.memory.apply(memory, mnm.writers.gradient().write({}, memory, keys, values, 0.01))
+        after = mnm.writers.gradient().write({}, memory, keys, values, 0.01).apply(memory)
         errors = [np.mean((mnm.memory.read(weights, keys) - values) ** 2) for weights in (memory, after)]
         assert errors[1] < errors[0]
 
@@ -155,11 +158,11 @@ class TestGradient:
         memory, keys, values, _ = example(SPECS["two_layers"], seed=4)
 
         def exact(memory, keys, values):
-            return mnm.memory.apply(memory, mnm.writers.gradient().write({}, memory, keys, values, 0.3))
+            return mnm.writers.gradient().write({}, memory, keys, values, 0.3).apply(memory)
 
         def first_order(memory, keys, values):
             constants = jax.lax.stop_gradient((memory, keys, values))
-            return mnm.memory.apply(memory, mnm.writers.gradient().write({}, *constants, 0.3))
+            return mnm.writers.gradient().write({}, *constants, 0.3).apply(memory)
 
         def dense(memory, keys, values):
             gradient = jax.grad(lambda memory: jnp.mean(jnp.square(mnm.memory.read(memory, keys) - values)))(memory)
@@ -198,7 +201,7 @@ class TestLocal:
     )
     def test_equals_the_perceptron_rule_by_hand(self, spec, options):
         memory, keys, values, rates = example(spec, seed=0)
-        writer = mnm.writers.local(**options)
+        writer = mnm.writers.local(backward=mnm.writers.perceptron(**options))
         # Biases start at zero, so the parameters are moved off their start to see that they count.
         params = jax.tree.map(lambda x: np.float64(x) + 0.1, writer.init(jax.random.key(0), spec))
 
@@ -217,7 +220,7 @@ class TestLocal:
 
         write = writer.write(params, memory, keys, values, rates)
         wanted = perceptron_rule_in_numpy(memory, keys, values, rates, backward)
-        chex.assert_trees_all_close(mnm.memory.apply(memory, write), wanted, rtol=1e-12)
+        chex.assert_trees_all_close(write.apply(memory), wanted, rtol=1e-12)
 
     def test_no_layer_waits_for_another(self):
         """A layer's write depends on no weight above it: there is no backward pass through the memory."""
@@ -236,9 +239,9 @@ class TestLocal:
 class TestEquality:
     def test_equal_arguments_give_equal_hashable_writers(self):
         writers = mnm.writers
-        assert writers.local() == writers.local(hidden_size=None)
-        assert hash(writers.local()) == hash(writers.local(use_key=False))
-        assert writers.local(hidden_size=4, use_key=True) == writers.local(use_key=True, hidden_size=4)
+        assert writers.local() == writers.local(backward=writers.perceptron())
+        assert hash(writers.local()) == hash(writers.local(backward=writers.perceptron(use_key=False)))
+        assert writers.perceptron(hidden_size=4, use_key=True) == writers.perceptron(use_key=True, hidden_size=4)
         assert writers.gradient() == writers.gradient(num_steps=1)
         assert hash(writers.gradient()) == hash(writers.gradient(num_steps=1))
 
@@ -248,10 +251,11 @@ class TestEquality:
             writers.gradient(),
             writers.gradient(num_steps=2),
             writers.local(),
-            writers.local(hidden_size=1),
-            writers.local(hidden_size=4),
-            writers.local(use_key=True),
-            writers.local(use_activations=True),
+            writers.local(backward=writers.perceptron(hidden_size=1)),
+            writers.local(backward=writers.perceptron(hidden_size=4)),
+            writers.local(backward=writers.perceptron(use_key=True)),
+            writers.local(backward=writers.perceptron(use_activations=True)),
+            writers.local(backward=writers.perceptron(is_learned=False)),
         ]
         assert len(set(every)) == len(every)
 
@@ -260,4 +264,4 @@ class TestEquality:
         with pytest.raises(ValueError, match=f"num_steps must be a whole number of at least 1, got {size}"):
             mnm.writers.gradient(num_steps=size)
         with pytest.raises(ValueError, match=f"hidden_size must be a whole number of at least 1, got {size}"):
-            mnm.writers.local(hidden_size=size)
+            mnm.writers.perceptron(hidden_size=size)

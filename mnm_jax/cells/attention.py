@@ -183,22 +183,22 @@ class Attention(WrittenCell):
         key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
         return AttentionControl(controller, key, query, value, carry.count)
 
-    def write(self, control: AttentionControl, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+    def write(self, control: AttentionControl, memory: Memory) -> tuple[Write, dict[str, jax.Array]]:
         """The next row of the table."""
-        del weights
+        del memory
         row = jnp.concatenate([control.key, control.value], axis=-1).reshape(1, -1)
         place = jax.nn.one_hot(control.count, self.max_steps, dtype=row.dtype)  # All zeros, if the table is full.
         return Write((place[None],), (row,)), {}
 
-    def read(self, control: AttentionControl, weights: Memory) -> tuple[AttentionCarry, jax.Array, tuple[()]]:
+    def read(self, control: AttentionControl, memory: Memory) -> tuple[AttentionCarry, jax.Array, tuple[()]]:
         """What the query reads of the table with its new row; the output is NaN if there was no room for that."""
         _, hidden = control.controller
         count = control.count + 1
-        rows = weights[0].kernel.reshape(self.max_steps, self.num_heads, -1)
+        rows = memory[0].kernel.reshape(self.max_steps, self.num_heads, -1)
         attention = attend(rows, control.query, count)
         read = jnp.einsum("sh,shw->hw", attention, rows)[:, self.key_size :].mean(axis=0)
         output = self.output(jnp.concatenate([hidden, read]))
         # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
         # even where `unroll` masks the step.
         output = jnp.where(count <= self.max_steps, output, jnp.nan)
-        return AttentionCarry(control.controller, weights, count, read), output, ()
+        return AttentionCarry(control.controller, memory, count, read), output, ()

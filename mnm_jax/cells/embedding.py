@@ -1,5 +1,7 @@
 """The input embedding that every cell begins with."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -55,7 +57,12 @@ class Embedding(nn.Module):
         return jnp.asarray(kernel)[inputs] if inputs.ndim == 0 else inputs @ kernel
 
 
-def embedding_of(cell: nn.Module) -> Embedding:
-    """The embedding of a cell, from the cell's fields; as wide as the controller unless they say otherwise."""
+def embedding_of(cell: nn.Module) -> Callable[[jax.Array], jax.Array]:
+    """The embedding of a cell, from the cell's fields; as wide as the controller unless they say otherwise.
+
+    A size of 0 stands for none: the controller reads dense inputs as they are.
+    """
     size = cell.controller_size if cell.embedding_size is None else cell.embedding_size
+    if size == 0 and cell.vocabulary_size is None:
+        return jnp.asarray
     return Embedding(size, cell.vocabulary_size, cell.embedding_scale)

@@ -5,21 +5,22 @@ Axes: `L` layers of the memory, `H` heads.
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import _checks, memory
+from mnm_jax import _checks
+from mnm_jax import memory as memory_lib
+from mnm_jax._trees import cast
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.written import WrittenCell
+from mnm_jax.contract import Change, PyTree, Writer
 from mnm_jax.interface import Interface, Signals
-from mnm_jax.memory import Memory, Spec, Write
-from mnm_jax.writers import Writer
-
-PyTree = Any
+from mnm_jax.memory import Spec
 
 
 class MNMCarry(NamedTuple):
@@ -27,12 +28,12 @@ class MNMCarry(NamedTuple):
 
     Attributes:
       controller: the carry of the controller; for an LSTM `(c, h)`, each `[controller_size]`.
-      memory: the weights of the memory, `phi`.
+      memory: the weights of the memory, `phi`, and what the writer keeps beside them.
       read: the value read at the step before, `[value_size]`.
     """
 
     controller: Any
-    memory: Memory
+    memory: PyTree
     read: jax.Array
 
 
@@ -42,7 +43,7 @@ class MNMControl(NamedTuple):
     Attributes:
       controller: the carry of the controller after the step.
       hidden: `[controller_size]`, its output, `h_t`.
-      signals: keys, values and rate.
+      signals: keys, values, rate and the writer's gates.
     """
 
     controller: Any
@@ -59,8 +60,11 @@ class Trace(NamedTuple):
       read_keys: `[H, key_size]`.
       read_values: `[H, value_size]`, what each head read.
       rate: `[]`, `[H]` or `[L, 1]`.
+      gates: what the writer asked the controller for, by name.
       error_before: `[]`, `mean_i mean_j (f(k^w_i; phi_{t-1}) - v^w_i)_j^2`: how new the written association was.
       error_after: `[]`, the same with `phi_t`: how well it was stored.
+      auxiliary_loss: `[]`, the writer's own; `None` if it has none.
+      extras: what the writer tells besides, by name.
     """
 
     write_keys: jax.Array
@@ -68,8 +72,11 @@ class Trace(NamedTuple):
     read_keys: jax.Array
     read_values: jax.Array
     rate: jax.Array
-    error_before: jax.Array | None  # `None` only until `write` and `read` are put together.
-    error_after: jax.Array
+    gates: dict[str, jax.Array]
+    error_before: jax.Array | None = None  # `None` only until `write` and `read` are put together.
+    error_after: jax.Array | None = None
+    auxiliary_loss: jax.Array | None = None
+    extras: Mapping[str, jax.Array] = {}
 
 
 class MNM(WrittenCell):
@@ -80,22 +87,22 @@ class MNM(WrittenCell):
 
     Example:
       >>> spec = mnm.memory.Spec(key_size=8, value_size=8, hidden_sizes=(8,))
-      >>> cell = mnm.cells.MNM(output_size=3, controller_size=16, memory=spec, writer=mnm.writers.local())
+      >>> cell = mnm.cells.MNM(output_size=3, controller_size=16, memory_spec=spec, writer=mnm.writers.local())
       >>> variables = cell.init(jax.random.key(0), None, inputs[0])
       >>> carry, (output, trace) = cell.apply(variables, None, inputs[0])
 
     Attributes:
       output_size: width of the output.
       controller_size: width of the controller.
-      memory: the architecture of the memory.
+      memory_spec: the architecture of the memory.
       writer: how the memory is written; see `mnm_jax.writers`.
       num_heads: `H`.
-      embedding_size: width of the embedded input; `None` for `controller_size`.
+      embedding_size: width of the embedded input; `None` for `controller_size`, 0 for inputs as they are.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
       controller: the controller's class, any linen recurrent cell that takes `features` and `dtype`.
       read_combination: `'mean'` over heads, or `'project'`: heads side by side through a linear layer.
-      learned_initial_memory: whether `phi_0` is learned; else it stays as it was drawn.
+      learned_initial_memory: whether `phi_0` is learned; else it stays as it was drawn, in the collection `constants`.
       key_normalization, value_normalization, shared_key_start, rate_per, rate_scale, rate_bias: see `Interface`.
       dtype: in what the matrix products, the writer and the read are computed, such as `jnp.bfloat16`; `None` for the
         type of the parameters. The memory, and what a write adds to it, stay in the type of the parameters.
@@ -103,7 +110,7 @@ class MNM(WrittenCell):
 
     output_size: int
     controller_size: int
-    memory: Spec
+    memory_spec: Spec
     writer: Writer
     num_heads: int = 1
     embedding_size: int | None = None
@@ -129,7 +136,7 @@ class MNM(WrittenCell):
         self.embedding = embedding_of(self)
         self.controller_cell = self.controller(self.controller_size, dtype=self.dtype)
         self.interface = Interface(
-            memory=self.memory,
+            memory_spec=self.memory_spec,
             num_heads=self.num_heads,
             key_normalization=self.key_normalization,
             value_normalization=self.value_normalization,
@@ -137,22 +144,32 @@ class MNM(WrittenCell):
             rate_per=self.rate_per,
             rate_scale=self.rate_scale,
             rate_bias=self.rate_bias,
+            gates=self.writer.gates,
             dtype=self.dtype,
         )
-        self.initial_memory = self.param("initial_memory", memory.init, self.memory)
-        self.writer_params = self.param("writer", self.writer.init, self.memory)
+        initial = self.param if self.learned_initial_memory else self._constant
+        self.initial_weights = initial("initial_memory", memory_lib.init, self.memory_spec)
+        self.writer_params = {
+            **self.param("writer", self.writer.init, self.memory_spec),
+            **self._constant("writer", self.writer.constants, self.memory_spec),
+        }
         if self.read_combination == "project":
-            self.read_projection = nn.Dense(self.memory.value_size, dtype=self.dtype)
+            self.read_projection = nn.Dense(self.memory_spec.value_size, dtype=self.dtype)
         self.output = nn.Dense(self.output_size, dtype=self.dtype)
+
+    def _constant(self, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
+        """What `init` draws, outside of the parameters, if it draws anything."""
+        if not jax.tree.leaves(jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))):
+            return {}
+        return self.variable("constants", name, lambda: init(self.make_rng("params"), *arguments)).value
 
     def initial_carry(self) -> MNMCarry:
         """The state at the start of an episode: controller and read at zero, memory `phi_0`."""
-        initial_memory = self.initial_memory
-        if not self.learned_initial_memory:
-            initial_memory = jax.lax.stop_gradient(initial_memory)
+        dtype = self.initial_weights[0].kernel.dtype
         # The key only shapes the interface of linen: recurrent cells start at zero by default.
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
-        return MNMCarry(controller, initial_memory, jnp.zeros(self.memory.value_size, jnp.float32))
+        memory = self.writer.start(self.initial_weights)
+        return MNMCarry(cast(controller, dtype), memory, jnp.zeros(self.memory_spec.value_size, dtype))
 
     def control(self, carry: MNMCarry, inputs: jax.Array) -> MNMControl:
         """Embedding, controller and interface. `inputs`: one input; see `Embedding`."""
@@ -160,35 +177,31 @@ class MNM(WrittenCell):
         controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
         return MNMControl(controller, hidden, self.interface(hidden))
 
-    def write(self, control: MNMControl, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+    def write(self, control: MNMControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """What the writer makes of keys, values and rate, and how new that is to the memory."""
-        keys, values, rate = control.signals.write_keys, control.signals.write_values, control.signals.rate
-        arguments = _cast((self.writer_params, weights, keys, values, rate), self.dtype)
-        write = _cast(self.writer.write(*arguments), control.hidden.dtype)
-        return write, {"error_before": self._error(weights, keys, values)}
+        keys, values, _, rate, gates = control.signals
+        *arguments, gates = cast((self.writer_params, memory, keys, values, rate, gates), self.dtype)
+        change, observation = self.writer.write(*arguments, **gates), self.writer.observe(*arguments, **gates)
+        change, observation = cast((change, observation), control.hidden.dtype)
+        return change, {"error_before": self._error(memory, keys, values), **observation._asdict()}
 
-    def read(self, control: MNMControl, weights: Memory) -> tuple[MNMCarry, jax.Array, Trace]:
+    def read(self, control: MNMControl, memory: PyTree) -> tuple[MNMCarry, jax.Array, Trace]:
         """What the memory that was written gives, and the output made of it."""
-        controller, hidden, (keys, values, read_keys, rate) = control
-        read_values = self._read(weights, read_keys)
+        controller, hidden, (keys, values, read_keys, rate, gates) = control
+        read_values = self._read(memory, read_keys)
         if self.read_combination == "project":
             combined = self.read_projection(read_values.reshape(-1)).astype(hidden.dtype)
         else:
             combined = read_values.mean(axis=0)
         output = self.output(jnp.concatenate([hidden, combined])).astype(hidden.dtype)
-        error_after = self._error(weights, keys, values)
-        trace = Trace(keys, values, read_keys, read_values, rate, error_before=None, error_after=error_after)
-        return MNMCarry(controller, weights, combined), output, trace
+        error_after = self._error(memory, keys, values)
+        trace = Trace(keys, values, read_keys, read_values, rate, gates, error_after=error_after)
+        return MNMCarry(controller, memory, combined), output, trace
 
-    def _read(self, weights: Memory, keys: jax.Array) -> jax.Array:
+    def _read(self, memory: PyTree, keys: jax.Array) -> jax.Array:
         """What the keys give, in their own type."""
-        return memory.read(*_cast((weights, keys), self.dtype)).astype(keys.dtype)
+        return memory_lib.read(*cast((self.writer.weights(memory), keys), self.dtype)).astype(keys.dtype)
 
-    def _error(self, weights: Memory, keys: jax.Array, values: jax.Array) -> jax.Array:
+    def _error(self, memory: PyTree, keys: jax.Array, values: jax.Array) -> jax.Array:
         """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
-        return jnp.mean(jnp.square(self._read(weights, keys) - values))
-
-
-def _cast(tree: PyTree, dtype: Any) -> PyTree:
-    """Everything in another type; `None` for its own."""
-    return tree if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+        return jnp.mean(jnp.square(self._read(memory, keys) - values))

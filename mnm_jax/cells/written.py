@@ -1,18 +1,15 @@
-"""What the cells whose memory changes only by a `Write` have in common: a step in three parts."""
+"""What the cells whose memory changes only by a `contract.Change` have in common: a step in three parts."""
 
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from mnm_jax import memory
-from mnm_jax.memory import Memory, Write
-
-PyTree = Any
+from mnm_jax.contract import Change, PyTree
 
 
 class WrittenCell(nn.Module):
-    """A cell that changes its memory only by a `memory.Write`, once in each step, so that it can be taken back.
+    """A cell that changes its memory only by a `contract.Change`, once in each step, so that it can be taken back.
 
     A step is made of three parts, which `unroll` calls one by one: its gradient walks the memory back, and goes through
     the writing of a step and the reading of the step before it, which meet the same memory, together.
@@ -38,45 +35,45 @@ class WrittenCell(nn.Module):
         """
         raise NotImplementedError
 
-    def write(self, control: PyTree, weights: Memory) -> tuple[Write, dict[str, jax.Array]]:
+    def write(self, control: PyTree, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """Decides what to write.
 
         Args:
           control: what `control` gave.
-          weights: the memory before the write.
+          memory: the memory before the write.
 
         Returns:
-          The write, and fields of the trace, by name, that tell of the memory before it. If there are any, the trace of
-          `read` is a NamedTuple that has them, as `None`.
+          The change, and fields of the trace, by name, that tell of the memory before it. If there are any, the trace
+          of `read` is a NamedTuple that has them, as `None`.
         """
         raise NotImplementedError
 
-    def read(self, control: PyTree, weights: Memory) -> tuple[PyTree, jax.Array, PyTree]:
+    def read(self, control: PyTree, memory: PyTree) -> tuple[PyTree, jax.Array, PyTree]:
         """Reads, and ends the step.
 
         Args:
           control: what `control` gave.
-          weights: the memory after the write.
+          memory: the memory after the write.
 
         Returns:
           The next state, the output `[output_size]`, and the trace without the fields that `write` gives.
         """
         raise NotImplementedError
 
-    def step(self, carry: PyTree, inputs: PyTree) -> tuple[PyTree, jax.Array, PyTree, Write]:
-        """One step that also hands out the write.
+    def step(self, carry: PyTree, inputs: PyTree) -> tuple[PyTree, jax.Array, PyTree, Change]:
+        """One step that also hands out the change.
 
         Args:
           carry: the state.
           inputs: one input.
 
         Returns:
-          The next state, the output, the trace and the write, which `memory.revert` takes back.
+          The next state, the output, the trace and the change, whose `revert` takes it back.
         """
         control = self.control(carry, inputs)
-        write, before = self.write(control, carry.memory)
-        carry, output, trace = self.read(control, memory.apply(carry.memory, write))
-        return carry, output, join_trace(trace, before), write
+        change, before = self.write(control, carry.memory)
+        carry, output, trace = self.read(control, change.apply(carry.memory))
+        return carry, output, join_trace(trace, before), change
 
     def __call__(self, carry: PyTree | None, inputs: PyTree) -> tuple[PyTree, tuple[jax.Array, PyTree]]:
         """One step.
@@ -92,6 +89,6 @@ class WrittenCell(nn.Module):
         return carry, (output, trace)
 
 
-def join_trace(trace: PyTree, before: dict[str, jax.Array]) -> PyTree:
+def join_trace(trace: PyTree, before: dict[str, Any]) -> PyTree:
     """The trace of `read` with the fields that `write` gave."""
     return trace._replace(**before) if before else trace

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import objectives
-from mnm_jax.policy import Policy
+from mnm_jax.policies import Policy
 from mnm_jax.tasks import maze
 
 

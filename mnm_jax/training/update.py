@@ -17,8 +17,8 @@ import numpy as np
 import optax
 
 from mnm_jax import _checks, objectives
-from mnm_jax.policy import Policy, policy
-from mnm_jax.unroll import Unrolled, unroll
+from mnm_jax.policies import Policy, policy
+from mnm_jax.unrolling import Unrolled, unroll
 
 PyTree = Any
 Metrics = dict[str, jax.Array]

@@ -195,9 +195,9 @@ def test_a_mistake_is_one_line_that_says_what_is_allowed_and_touches_nothing(nam
 
 def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     readme = (ROOT / "README.md").read_text()
-    writer = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "def hebbian" in block)
+    writer = next(block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "class Hebbian" in block)
     (tmp_path / "hebbian.py").write_text(writer)
-    common = ["--workdir=run", "--num_seeds=2", "--models=hebbian:hebbian", *TINY]
+    common = ["--workdir=run", "--num_seeds=2", "--models=hebbian:Hebbian", *TINY]
     first, longer = run_all(
         [
             [*common, "--config.training.num_updates=1"],
@@ -210,12 +210,12 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     workdir = tmp_path / "run"
     for code, out, err in (first, longer):
         assert code == 0, err
-        assert "| hebbian:hebbian" in out
+        assert "| hebbian:Hebbian" in out
         assert "learning_curves.png" in out
-    change = "run/hebbian.hebbian: config.training.num_updates was 1 and is 2\n"
+    change = "run/hebbian.Hebbian: config.training.num_updates was 1 and is 2\n"
     assert longer[1].startswith(change)
     assert change not in first[1]
-    run = workdir / "hebbian.hebbian"
+    run = workdir / "hebbian.Hebbian"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [(line["update"], line["seed"]) for line in lines] == [(u, s) for u in (0, 1, 2) for s in (0, 1)]
     evaluated = [json.loads(line) for line in (run / "generalization.jsonl").read_text().splitlines()]
@@ -223,7 +223,7 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     assert (run / "episode.npz").exists()
     figures = {"learning_curves.png", "generalization.png", "takeoff.md", "takeoff.csv"}
     assert figures <= {path.name for path in workdir.iterdir()}
-    assert list(workdir.glob("similarity_*hebbian*.png"))
+    assert list(workdir.glob("similarity_*Hebbian*.png"))
 
 
 def test_two_programs_do_not_train_in_one_directory(mistakes):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from mnm_jax.unroll import initial_carry
+from mnm_jax._ways import initial_carry
 
 PyTree = Any
 

@@ -1,0 +1,78 @@
+"""Gradient descent with momentum and forgetting, both decided by the controller at each step.
+
+Source: Behrouz, Zhong and Mirrokni, "Titans: Learning to memorize at test time", 2025 (arXiv:2501.00663), section 3.1.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mnm_jax.contract import Gate, Params, Writer
+from mnm_jax.memory import Memory, Write
+from mnm_jax.writers import gradient
+
+
+class TitansMemory(NamedTuple):
+    """The weights, and the momentum, of the same shapes: the surprise of the steps before, as it fades."""
+
+    weights: Memory
+    momentum: Memory
+
+
+class TitansChange(NamedTuple):
+    """`momentum' = persistence * momentum + write`, then `weights' = keep * weights + gain * momentum'`."""
+
+    write: Write
+    persistence: jax.Array
+    keep: jax.Array
+    gain: jax.Array
+
+    growth = math.inf  # Keep and persistence may be zero.
+
+    def apply(self, memory: TitansMemory) -> TitansMemory:
+        """The memory after the change."""
+        momentum = self.write.apply(jax.tree.map(lambda leaf: self.persistence * leaf, memory.momentum))
+        step = lambda weights, momentum: self.keep * weights + self.gain * momentum  # noqa: E731
+        return TitansMemory(jax.tree.map(step, memory.weights, momentum), momentum)
+
+    def masked(self, valid: jax.Array) -> "TitansChange":
+        """This change if `valid`, else none."""
+        unless = lambda number, value: jnp.where(valid, number, jnp.full_like(number, value))  # noqa: E731
+        return TitansChange(
+            self.write.masked(valid), unless(self.persistence, 1), unless(self.keep, 1), unless(self.gain, 0)
+        )
+
+
+def titans() -> Writer:
+    """`S_t = eta_t S_{t-1} - theta_t grad`, `M_t = (1 - alpha_t) M_{t-1} + S_t`, with `theta_t` the rate."""
+    return _Titans()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Titans(Writer):
+    # It starts with little forgetting and little momentum, near to `writers.gradient`.
+    gates: ClassVar[Mapping[str, Gate]] = {"forget": Gate(bias=-4.0), "persistence": Gate(bias=-2.0)}
+
+    def start(self, weights: Memory) -> TitansMemory:
+        return TitansMemory(weights, jax.tree.map(jnp.zeros_like, weights))
+
+    def weights(self, memory: TitansMemory) -> Memory:
+        return memory.weights
+
+    def write(
+        self,
+        params: Params,
+        memory: TitansMemory,
+        keys: jax.Array,
+        values: jax.Array,
+        rate: jax.Array,
+        *,
+        forget: jax.Array,
+        persistence: jax.Array,
+    ) -> TitansChange:
+        step = gradient().write(params, memory.weights, keys, values, rate)
+        return TitansChange(step, persistence, keep=1 - forget, gain=jnp.ones_like(forget))

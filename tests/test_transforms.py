@@ -1,0 +1,177 @@
+"""Every writer under every transformation of JAX: values and gradients are those of the plain scan in float64."""
+
+import functools
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from writer_suite import WRITERS, draw_variables, spec_of
+
+import mnm_jax as mnm
+
+NUM_STEPS = 3
+INPUTS = np.random.default_rng(0).normal(size=(2, NUM_STEPS, 3))  # One episode for each device.
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "float64")
+
+
+def make(writer):
+    return mnm.cells.MNM(2, 3, spec_of(writer), writer, num_heads=2, controller=nn.SimpleCell)
+
+
+def loss(cell, variables, inputs, **options):
+    """Of one episode, and what it gave."""
+    run = mnm.unroll(cell, variables, inputs, **options)
+    value = jnp.square(run.outputs - 1).sum() + run.trace.error_after.sum()
+    value += sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(run.carry.memory))
+    if run.trace.auxiliary_loss is not None:
+        value += run.trace.auxiliary_loss.sum()
+    return value, run.outputs
+
+
+def of_each(cell, variables, inputs, **options):
+    """The gradient by variables and by inputs of one episode, and its outputs."""
+    return jax.grad(functools.partial(loss, cell, **options), (0, 1), has_aux=True)(variables, inputs)
+
+
+def of_all(cell, variables, inputs, run_all):
+    """The same for all episodes, by one gradient of the sum of their losses."""
+
+    def total(variables, inputs):
+        values, outputs = run_all(functools.partial(loss, cell, variables))(inputs)
+        return jnp.sum(values), outputs
+
+    return jax.grad(total, (0, 1), has_aux=True)(variables, inputs)
+
+
+def add_up(results):
+    """From the results of episodes one by one to those of all: the gradient of the variables is a sum."""
+    (of_variables, of_inputs), outputs = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+    return (jax.tree.map(lambda leaf: leaf.sum(axis=0), of_variables), of_inputs), outputs
+
+
+@functools.cache
+def wanted(writer):
+    cell = make(writer)
+    variables = draw_variables(cell, INPUTS[0, 0])
+    run = jax.jit(functools.partial(of_each, cell, reversible=False))
+    return cell, variables, add_up([run(variables, inputs) for inputs in INPUTS])
+
+
+def mesh(axis_type):
+    return jax.make_mesh((2,), ("devices",), axis_types=(axis_type,))
+
+
+def without_compilation(cell, variables, inputs):
+    return add_up([of_each(cell, variables, episode) for episode in inputs])
+
+
+def compiled(cell, variables, inputs):
+    run = jax.jit(functools.partial(of_each, cell))
+    return add_up([run(variables, episode) for episode in inputs])
+
+
+def vmapped(cell, variables, inputs):
+    return jax.jit(lambda variables, inputs: of_all(cell, variables, inputs, jax.vmap))(variables, inputs)
+
+
+def in_a_batch(cell, variables, inputs):
+    def total(variables, inputs):
+        run = mnm.unroll_batch(cell, variables, inputs)
+        value = jnp.square(run.outputs - 1).sum() + run.trace.error_after.sum()
+        value += sum(jnp.sin(leaf).sum() for leaf in jax.tree.leaves(run.carry.memory))
+        if run.trace.auxiliary_loss is not None:
+            value += run.trace.auxiliary_loss.sum()
+        return value, run.outputs
+
+    return jax.jit(jax.grad(total, (0, 1), has_aux=True))(variables, inputs)
+
+
+def pmapped(cell, variables, inputs):
+    return add_up_stacked(jax.pmap(functools.partial(of_each, cell), in_axes=(None, 0))(variables, inputs))
+
+
+def add_up_stacked(results):
+    return add_up([jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(2)])
+
+
+def on_a_mesh(cell, variables, inputs, check_vma):
+    """Each device has an episode, as a batch of one."""
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh(AxisType.Auto),
+        in_specs=(P(), P("devices")),
+        out_specs=((P(), P("devices")), P("devices")),
+        check_vma=check_vma,
+    )
+    def run(variables, inputs):
+        (of_variables, of_inputs), outputs = of_all(cell, variables, inputs, jax.vmap)
+        # With its check on, `jax.shard_map` sums the gradient of what every device has the same.
+        return (of_variables if check_vma else jax.lax.psum(of_variables, "devices"), of_inputs), outputs
+
+    return jax.jit(run)(variables, inputs)
+
+
+def sharded(cell, variables, inputs, axis_type):
+    devices = mesh(axis_type)
+    with jax.set_mesh(devices):
+        variables = jax.device_put(variables, NamedSharding(devices, P()))
+        inputs = jax.device_put(inputs, NamedSharding(devices, P("devices")))
+        return jax.device_get(vmapped(cell, variables, inputs))
+
+
+def checkpointed(cell, variables, inputs):
+    run = lambda function: jax.vmap(jax.checkpoint(function))  # noqa: E731
+    return jax.jit(lambda variables, inputs: of_all(cell, variables, inputs, run))(variables, inputs)
+
+
+TRANSFORMATIONS = {
+    "eager": without_compilation,
+    "jit": compiled,
+    "vmap": vmapped,
+    "batch": in_a_batch,
+    "pmap": pmapped,
+    "shard_map": functools.partial(on_a_mesh, check_vma=True),
+    "shard_map_unchecked": functools.partial(on_a_mesh, check_vma=False),
+    "sharded": functools.partial(sharded, axis_type=AxisType.Auto),
+    "explicitly_sharded": functools.partial(sharded, axis_type=AxisType.Explicit),
+    "checkpoint": checkpointed,
+}
+
+
+def gradient_of_gradient(cell, variables, inputs, reversible):
+    """By the variables, of the squared gradient by the inputs."""
+
+    def squares(variables):
+        by_inputs = jax.grad(lambda inputs: loss(cell, variables, inputs, reversible=reversible)[0])(inputs)
+        return jnp.sum(jnp.square(by_inputs))
+
+    return jax.grad(squares)(variables)
+
+
+@pytest.mark.parametrize("name", ["gradient", "local", "titans"])
+def test_gradient_of_gradient_equals_that_of_the_plain_scan(name):
+    cell, variables, _ = wanted(WRITERS[name])
+    run = jax.jit(functools.partial(gradient_of_gradient, cell), static_argnames="reversible")
+    result, plain = (run(variables, INPUTS[0], reversible=reversible) for reversible in (True, False))
+    chex.assert_trees_all_close(result, plain, rtol=1e-9, atol=1e-11)
+    assert np.any(result["params"]["interface"]["signals"]["kernel"])
+
+
+# Those that differ by an option of their backward function alone share all else.
+DIFFERENT = {
+    name: writer for name, writer in WRITERS.items() if name not in ("local_hidden", "local_key", "local_activations")
+}
+
+
+@pytest.mark.parametrize("writer", DIFFERENT.values(), ids=DIFFERENT.keys())
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS.values(), ids=TRANSFORMATIONS.keys())
+def test_equals_the_plain_scan(writer, transformation):
+    cell, variables, result = wanted(writer)
+    chex.assert_trees_all_close(transformation(cell, variables, INPUTS), result, rtol=1e-9, atol=1e-11)
