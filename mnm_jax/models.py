@@ -35,7 +35,7 @@ _PLASTICITY = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "mo
 COMMON = (*_PAPER, *_BASELINES)
 # What is compared in the maze, and where it is memories that are compared.
 AGENTS = (*COMMON, *_PLASTICITY)
-MEMORIES = (*COMMON, "ntm")
+MEMORIES = (*COMMON, "ntm", "dnc")
 # The writing rules, those of the paper first.
 WRITERS = tuple(_WRITERS)
 NAMES = (*MEMORIES, *WRITERS[len(_PAPER) :], *_PLASTICITY)
@@ -175,13 +175,12 @@ def build(
         return cells.LSTM(**common)
     if name in _PLASTICITY:
         return cells.Plastic(**common, rule=_PLASTICITY[name])
-    if name == "ntm":
-        return cells.NTM(
-            **common,
-            num_slots=cells.num_slots_matching(settings.memory_spec, settings.memory_size),
-            slot_size=settings.memory_size,
-            num_heads=settings.num_heads,
-        )
+    if name in ("ntm", "dnc"):
+        num_slots = cells.num_slots_matching(settings.memory_spec, settings.memory_size)
+        slots = {"num_slots": num_slots, "slot_size": settings.memory_size}
+        if name == "ntm":
+            return cells.NTM(**common, **slots, num_heads=settings.num_heads)
+        return cells.DNC(**common, **slots, num_read_heads=settings.num_heads)
     table = {"key_size": settings.memory_size, "value_size": settings.memory_size, "num_heads": settings.num_heads}
     if name == "salu":
         return cells.SALU(

@@ -2,6 +2,7 @@
 
 from mnm_jax.cells.attention import Attention, AttentionCarry
 from mnm_jax.cells.controller import LSTMCarry, LSTMCell
+from mnm_jax.cells.dnc import DNC, DNCCarry
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.cells.lstm import LSTM
 from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
@@ -12,12 +13,14 @@ from mnm_jax.cells.slots import num_slots_matching
 from mnm_jax.cells.written import WrittenCell
 
 __all__ = [
+    "DNC",
     "LSTM",
     "MNM",
     "NTM",
     "SALU",
     "Attention",
     "AttentionCarry",
+    "DNCCarry",
     "Embedding",
     "LSTMCarry",
     "LSTMCell",
