@@ -3,9 +3,9 @@
     python -m experiments.plot WORKDIR [WORKDIR...]
 
 writes into each working directory `learning_curves.png` and, of the dictionary task, `takeoff.md`, `takeoff.csv`,
-`generalization.png`; of the bAbI tasks `errors.md`, `errors.csv` and `errors.png`; of the maze `rewards.md`,
-`rewards.csv`, `visits.png` and for each agent `episode_<model>.gif`; and for each model with a written memory, but in
-the maze, `similarity_<model>.png`.
+`generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of the bAbI tasks
+`errors.md`, `errors.csv` and `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png` and for each agent
+`episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import command_line
-from mnm_jax.analysis import curves, errors, lifetimes, similarity, style, takeoff
+from mnm_jax.analysis import costs, curves, errors, lifetimes, similarity, style, takeoff
 from mnm_jax.analysis.maze import save_gif
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
-from mnm_jax.tasks import MazeTask
+from mnm_jax.tasks import MazeTask, algorithmic
 from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
 from mnm_jax.tasks.maze import reference_levels
@@ -106,21 +106,49 @@ def _make_maze_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
     return paths
 
 
-_MAKERS = {"dictionary": _make_dictionary_figures, "babi": _make_babi_figures, "maze": _make_maze_figures}
+def _make_algorithmic_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    task = algorithmic.TASKS[runs[0].experiment](**runs[0].task)
+    name = runs[0].experiment.replace("_", " ")
+    sizes = ", ".join(f"{value} {key.replace('num_', '').replace('_', ' ')}" for key, value in runs[0].task.items())
+    title, metrics = f"{name}: {sizes}", ("sequence_accuracy", "bits")
+    paths = [workdir / file for file in ("learning_curves.png", "costs.md", "costs.csv")]
+    curves.learning_curves(runs, f"Learning curves\n{title}", {}, metrics).savefig(paths[0])
+    rows = [costs.summarize(run) for run in runs]
+    paths[1].write_text(costs.to_markdown(rows))
+    paths[2].write_text(costs.to_csv(rows))
+    evaluated = _with_generalization(workdir, runs)
+    if not evaluated:
+        return paths
+    paths.append(workdir / "generalization.png")
+    title = f"Longer episodes than in training\ntrained on {title}"
+    curves.generalization_curves(evaluated, title, {}, task.max_length, metrics, task.unit).savefig(paths[-1])
+    return paths
+
+
+_MAKERS = {
+    "dictionary": _make_dictionary_figures,
+    "babi": _make_babi_figures,
+    "maze": _make_maze_figures,
+    **dict.fromkeys(algorithmic.TASKS, _make_algorithmic_figures),
+}
+
+
+def _with_generalization(workdir: Path, runs: Sequence[Run]) -> list[Run]:
+    """The runs that were evaluated at several sizes; prints which were not."""
+    if skipped := [run for run in runs if not len(run.sizes)]:
+        path = workdir / "generalization.png"
+        print(f"{path}: without {_names(skipped)}, for there is no (whole) generalization.jsonl")
+    return [run for run in runs if len(run.sizes)]
 
 
 def _plot_generalization(
     workdir: Path, runs: Sequence[Run], title: str, dictionary: Dictionary, metrics: Sequence[str]
 ) -> list[Path]:
-    evaluated = [run for run in runs if len(run.num_pairs)]
-    path = workdir / "generalization.png"
-    skipped = [run for run in runs if not len(run.num_pairs)]
-    if skipped:
-        print(f"{path}: without {_names(skipped)}, for there is no (whole) generalization.jsonl")
+    evaluated, path = _with_generalization(workdir, runs), workdir / "generalization.png"
     if not evaluated:
         return []
     levels: dict[str, dict[int, Mapping[str, float]]] = {}
-    for num_pairs in sorted({int(number) for run in evaluated for number in run.num_pairs}):
+    for num_pairs in sorted({int(number) for run in evaluated for number in run.sizes}):
         for name, level in dataclasses.replace(dictionary, num_pairs=num_pairs, num_queries=None).levels().items():
             levels.setdefault(name, {})[num_pairs] = level
     title = f"Accuracy at other numbers of pairs than in training\ntrained on {title}"

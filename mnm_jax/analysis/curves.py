@@ -27,7 +27,9 @@ _QUANTITIES = {
     "word_accuracy": "word accuracy\n(fraction of words)",
     "character_accuracy": "character accuracy\n(fraction of characters)",
     "answer_accuracy": "answer accuracy\n(fraction of questions)",
+    "sequence_accuracy": "sequence accuracy\n(fraction wholly right)",
 }
+_BITS = "bits"  # The one quantity that is no fraction, and the better the smaller.
 
 
 def mean_and_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,7 +79,8 @@ def learning_curves(
       runs: the models.
       title: the title, but for the number of seeds and the meaning of the band, which are added.
       levels: reference levels by name, for each its value of every metric.
-      metrics: the accuracies to show, one panel each: `word_accuracy`, `character_accuracy`, `answer_accuracy`.
+      metrics: what to show, one panel each: `word_accuracy`, `character_accuracy`, `answer_accuracy`,
+        `sequence_accuracy`, `bits`.
 
     Returns:
       The figure. Its last panel, the error before and after the write, is there if any run has such an error.
@@ -91,8 +94,7 @@ def learning_curves(
         for run in runs:
             _plot_seeds(axes, run.updates, run.metrics[f"eval_{metric}"], looks[run.model], show_each=True)
         _label_levels(axes, {name: level[metric] for name, level in levels.items()})
-        axes.set_ylabel(_QUANTITIES[metric])
-        axes.set_ylim(-0.03, 1.03)
+        _label_quantity(axes, metric)
     for run in written:
         for when, dashes in (("before", "--"), ("after", "-")):
             look = looks[run.model]._replace(dashes=dashes)
@@ -170,46 +172,47 @@ def generalization_curves(
     runs: Sequence[Run],
     title: str,
     levels: Mapping[str, Mapping[int, Mapping[str, float]]],
-    trained_num_pairs: int,
+    trained_size: int,
     metrics: Sequence[str] = ("word_accuracy",),
+    unit: str = "pairs",
 ) -> Figure:
-    """Draws the accuracy of trained models against the number of pairs in an episode.
+    """Draws how trained models do against the size of an episode.
 
     Args:
       runs: the models; each must have been evaluated in this way.
       title: the title, but for the number of seeds and the meaning of the band, which are added.
-      levels: reference levels by name, for each number of pairs its value of every metric.
-      trained_num_pairs: the number of pairs in training, marked by a vertical line.
-      metrics: the accuracies to show, one panel each: `word_accuracy`, `character_accuracy`.
+      levels: reference levels by name, for each size its value of every metric.
+      trained_size: the size in training, or the largest one, marked by a vertical line.
+      metrics: what to show, one panel each; see `learning_curves`.
+      unit: what the size counts.
     """
     looks = style.styles([run.model for run in runs])
     figure = Figure(figsize=(8, 3.6 * len(metrics) + 1.5), layout="constrained", dpi=150)
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
-    ticks = sorted({int(number) for run in runs for number in run.num_pairs} | {trained_num_pairs})
+    ticks = sorted({int(number) for run in runs for number in run.sizes} | {trained_size})
     dashes = dict(zip(levels, _REFERENCE_DASHES, strict=False))
     for axes, metric in zip(panels, metrics, strict=True):
         for run in runs:
-            _plot_seeds(axes, run.num_pairs, run.generalization[metric], looks[run.model], show_each=True)
+            _plot_seeds(axes, run.sizes, run.generalization[metric], looks[run.model], show_each=True)
         for name, level in levels.items():
             numbers = sorted(level)
             accuracies = [level[number][metric] for number in numbers]
             axes.plot(numbers, accuracies, color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2)
-        axes.axvline(trained_num_pairs, color="0.6", linewidth=1, zorder=0)
+        axes.axvline(trained_size, color="0.6", linewidth=1, zorder=0)
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(number) for number in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel(_QUANTITIES[metric])
-        axes.set_ylim(-0.03, 1.03)
+        _label_quantity(axes, metric)
         _finish(axes)
     panels[0].text(
-        trained_num_pairs,
+        trained_size,
         1.02,
-        f"trained on {trained_num_pairs}",
+        f"trained on {trained_size}",
         transform=panels[0].get_xaxis_transform(),
         size=8.5,
         ha="center",
     )
-    panels[-1].set_xlabel("pairs in an episode (number, logarithmic)")
+    panels[-1].set_xlabel(f"{unit} in an episode (number, logarithmic)")
     handles = _handles(runs, [looks[run.model] for run in runs]) + _seed_handles(runs)
     handles += [
         Line2D([], [], color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, label=name) for name in levels
@@ -313,6 +316,18 @@ def _count_seeds(runs: Sequence[Run]) -> str:
     if numbers == [1]:
         return "1 seed"
     return f"{' to '.join(str(number) for number in dict.fromkeys((numbers[0], numbers[-1])))} seeds"
+
+
+def _label_quantity(axes: Axes, metric: str) -> None:
+    """Makes the vertical axis that of a metric."""
+    if metric == _BITS:
+        axes.set_ylabel("cost per sequence\n(bits)")
+        axes.set_yscale("symlog", linthresh=0.1, linscale=0.5)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_ylim(bottom=0)
+        return
+    axes.set_ylabel(_QUANTITIES[metric])
+    axes.set_ylim(-0.03, 1.03)
 
 
 def _finish(axes: Axes) -> None:

@@ -5,13 +5,14 @@ A working directory holds one directory for each model, with
 - `config.json`: the names of the task and the model, the seeds and the whole configuration;
 - `metrics.jsonl`: a line for each evaluation and seed;
 - `timing.jsonl`: the wall-clock seconds of training up to an update;
-- `generalization.jsonl`: a line for each number of pairs and seed, written at the end of training;
+- `generalization.jsonl`: a line for each size of the episodes (a number of pairs, or a length) and seed, written at the
+  end of training;
 - `episode.npz`: what a written memory did in one held-out episode of the first seed;
 - `test.json`: wrong answers on the test files, of the bAbI tasks; see `errors`.
 
 All but the first two may be absent, and a training that was killed may have left a line cut off.
 
-Axes: `S` seeds, `E` evaluations, `P` numbers of pairs.
+Axes: `S` seeds, `E` evaluations, `P` sizes.
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ import numpy as np
 
 from mnm_jax import tasks
 from mnm_jax.analysis import style
+from mnm_jax.tasks import algorithmic
 
 
 class LoadError(ValueError):
@@ -46,8 +48,9 @@ class Run:
       updates: `[E]`, the updates at which every seed was evaluated, ascending.
       metrics: each metric by its name, `[S, E]`; NaN where an evaluation has no such metric.
       seconds: the wall-clock time of the training so far, all seeds together; `None` if nobody recorded it.
-      num_pairs: `[P]`, the numbers of pairs for which every seed was evaluated at the end, ascending; may be empty.
-      generalization: each metric at these numbers of pairs, `[S, P]`.
+      sizes: `[P]`, the numbers of pairs, or the lengths, for which every seed was evaluated at the end, ascending; may
+        be empty.
+      generalization: each metric at these sizes, `[S, P]`.
       episode: the arrays of one held-out episode, `[T, ...]`, if the model has a written memory.
     """
 
@@ -60,7 +63,7 @@ class Run:
     updates: np.ndarray
     metrics: Mapping[str, np.ndarray]
     seconds: float | None
-    num_pairs: np.ndarray
+    sizes: np.ndarray
     generalization: Mapping[str, np.ndarray]
     episode: Mapping[str, np.ndarray] | None
 
@@ -127,7 +130,8 @@ def _load_run(directory: Path) -> Run | None:
     if f"eval_{headline}" not in metrics:
         raise LoadError(f"{directory / 'metrics.jsonl'}: no eval_{headline}, which {experiment} is judged by")
     timing = _read_lines(directory / "timing.jsonl")
-    num_pairs, generalization = _tabulate(directory / "generalization.jsonl", "num_pairs", seeds)
+    axis = "length" if experiment in algorithmic.TASKS else "num_pairs"
+    sizes, generalization = _tabulate(directory / "generalization.jsonl", axis, seeds)
     return Run(
         directory=directory,
         experiment=experiment,
@@ -138,7 +142,7 @@ def _load_run(directory: Path) -> Run | None:
         updates=updates,
         metrics=metrics,
         seconds=timing[-1]["seconds"] if timing else None,
-        num_pairs=num_pairs,
+        sizes=sizes,
         generalization=generalization,
         episode=_load_episode(directory / "episode.npz"),
     )

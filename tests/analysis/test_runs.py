@@ -20,7 +20,7 @@ def test_loads_tables_by_seed_and_update(write_run, tmp_path):
     np.testing.assert_array_equal(run.metrics["eval_word_accuracy"], [[0.1, 0.2, 0.9], [0.0, 0.3, 0.8]])
     np.testing.assert_allclose(run.metrics["train_loss"], [[np.nan, 1.8, 1.1], [np.nan, 1.7, 1.2]])
     assert run.seconds == 60
-    np.testing.assert_array_equal(run.num_pairs, [2, 4])
+    np.testing.assert_array_equal(run.sizes, [2, 4])
     np.testing.assert_allclose(run.generalization["word_accuracy"], [[0.5, 0.25], [0.51, 0.26]])
     assert run.episode["labels"].tolist() == list("a:$;a?")
 
@@ -47,7 +47,7 @@ def test_an_interrupted_run_gives_what_is_whole(write_run, tmp_path):
     np.testing.assert_array_equal(run.updates, [0])
     np.testing.assert_array_equal(run.metrics["eval_word_accuracy"], [[0.1], [0.3]])
     assert run.seconds is None
-    assert run.num_pairs.size == 0
+    assert run.sizes.size == 0
     assert run.generalization == {}
     assert run.episode is None
 
