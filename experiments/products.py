@@ -36,5 +36,6 @@ def save_episode(task: training.Task, cell: nn.Module, params: PyTree, example: 
     first = jax.tree.map(lambda leaf: leaf[0], params)
     trace = jax.jit(lambda params: training.unroll_example(cell, {"params": params}, example).trace)(first)
     if trace:
-        labels, arrays = task.symbols(example), jax.device_get(trace)._asdict()
-        np.savez(path, labels=labels, **{name: array[: len(labels)] for name, array in arrays.items()})
+        labels, arrays = task.symbols(example), jax.tree_util.tree_leaves_with_path(jax.device_get(trace))
+        named = {jax.tree_util.keystr(name, simple=True, separator="."): array for name, array in arrays}
+        np.savez(path, labels=labels, **{name: array[: len(labels)] for name, array in named.items()})

@@ -175,3 +175,124 @@ DIFFERENT = {
 def test_equals_the_plain_scan(writer, transformation):
     cell, variables, result = wanted(writer)
     chex.assert_trees_all_close(transformation(cell, variables, INPUTS), result, rtol=1e-9, atol=1e-11)
+
+
+CELL = make(WRITERS["gradient"])
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return draw_variables(CELL, INPUTS[0, 0])
+
+
+def outputs_of(cell, variables, **options):
+    """Of all episodes, as `jax.vmap` maps them."""
+    return jax.vmap(lambda episode: mnm.unroll(cell, variables, episode, **options).outputs)(INPUTS)
+
+
+class TestTracedValuesThatAreHeld:
+    """By the cell, in a field, or by its writer, in a closure: the gradient by them is that of the plain scan."""
+
+    @staticmethod
+    def gradient(variables, hold, **options):
+        return jax.jit(jax.grad(lambda scale: jnp.square(outputs_of(hold(scale), variables, **options)).sum()))(1.0)
+
+    @staticmethod
+    def in_a_closure(scale):
+        class Scaled(mnm.writers.Writer):
+            def write(self, params, memory, keys, values, rate):
+                return mnm.writers.gradient().write(params, memory, keys, values, scale * rate)
+
+        return CELL.clone(writer=Scaled())
+
+    def test_in_a_field(self, variables):
+        hold = lambda scale: CELL.clone(rate_scale=scale)  # noqa: E731
+        result = self.gradient(variables, hold)
+        assert result != 0
+        np.testing.assert_allclose(result, self.gradient(variables, hold, reversible=False), rtol=1e-9)
+
+    def test_in_a_closure(self, variables):
+        result = self.gradient(variables, self.in_a_closure)
+        assert result != 0
+        np.testing.assert_allclose(result, self.gradient(variables, self.in_a_closure, reversible=False), rtol=1e-9)
+
+
+def test_a_collective_in_a_cell(variables):
+    """Over the episodes of a batch: their values are written as differences from the mean."""
+
+    class Centered(mnm.writers.Writer):
+        def write(self, params, memory, keys, values, rate):
+            values = values - jax.lax.pmean(values, "batch")
+            return mnm.writers.gradient().write(params, memory, keys, values, rate)
+
+    cell = CELL.clone(writer=Centered())
+
+    def run(variables, reversible):
+        def episode(inputs):
+            return mnm.unroll(cell, variables, inputs, reversible=reversible).outputs
+
+        outputs = jax.vmap(episode, axis_name="batch")(INPUTS)
+        return jnp.square(outputs).sum(), outputs
+
+    gradient = jax.jit(jax.grad(run, has_aux=True), static_argnums=1)
+    result, plain = gradient(variables, True), gradient(variables, False)
+    chex.assert_trees_all_close(result, plain, rtol=1e-9, atol=1e-11)
+    assert np.any(result[1] != outputs_of(CELL, variables))
+
+
+@pytest.mark.parametrize("run", [mnm.unroll_batch, jax.vmap(mnm.unroll, (None, None, 0))], ids=["batch", "vmap"])
+def test_an_empty_batch(variables, run):
+    """Also one whose size is not known before it is called, in an exported program."""
+    if run is not mnm.unroll_batch:
+        run = lambda cell, variables, inputs: jax.vmap(lambda x: mnm.unroll(cell, variables, x))(inputs)  # noqa: E731
+    assert run(CELL, variables, INPUTS[:0]).outputs.shape == (0, NUM_STEPS, 2)
+    of_nothing = jax.grad(lambda variables: run(CELL, variables, INPUTS[:0]).outputs.sum())(variables)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_nothing))
+
+
+def test_a_batch_of_a_size_that_is_a_symbol(variables):
+    shape = jax.export.symbolic_shape(f"batch, {NUM_STEPS}, 3")
+    program = jax.export.export(jax.jit(lambda inputs: mnm.unroll_batch(CELL, variables, inputs).outputs))
+    exported = program(jax.ShapeDtypeStruct(shape, jnp.float64))
+    np.testing.assert_allclose(exported.call(INPUTS), outputs_of(CELL, variables), rtol=1e-12)
+
+
+def test_without_compilation_equal_cells_compile_once(variables):
+    """The second call of an unroll, and of its gradient, compiles nothing: it is as cheap as a compiled function."""
+
+    def run(cell):
+        loss = lambda variables: mnm.unroll(cell, variables, INPUTS[0]).outputs.sum()  # noqa: E731
+        return loss(variables), jax.grad(loss)(variables)
+
+    compiled = []
+
+    def listen(event, duration, **details):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    first = run(make(mnm.writers.gradient()))
+    assert compiled
+    compiled.clear()
+    second = run(make(mnm.writers.gradient()))
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
+    chex.assert_trees_all_equal(first, second)
+
+
+def test_a_whole_number_of_python_in_a_carry(variables):
+    cell = mnm.cells.Attention(2, 4, max_steps=2 * NUM_STEPS, key_size=3, value_size=2)
+    variables = draw_variables(cell, INPUTS[0, 0])
+    first = mnm.unroll(cell, variables, INPUTS[0])
+    carry = first.carry._replace(count=NUM_STEPS)
+    chex.assert_trees_all_equal(
+        mnm.unroll(cell, variables, INPUTS[0], carry), mnm.unroll(cell, variables, INPUTS[0], first.carry)
+    )
+
+
+@pytest.mark.parametrize("length", [np.array([1, 1, 0]), 1.5, True, -1, NUM_STEPS + 1], ids=repr)
+def test_names_the_length_at_fault(variables, length):
+    with pytest.raises((AssertionError, ValueError), match="argument 'length': wants"):
+        mnm.unroll(CELL, variables, INPUTS[0], length=length)
+    with pytest.raises((AssertionError, ValueError), match="argument 'lengths': wants"):
+        mnm.unroll_batch(CELL, variables, INPUTS, lengths=np.broadcast_to(length, (2, *np.shape(length))))

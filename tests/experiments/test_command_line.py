@@ -55,7 +55,7 @@ WRONG = {
     "misspelt section": (["--workdir=new", "--config.tsk.a=3"], "--config.tsk.a: no such key; config has model, task"),
     "misspelt model": (
         ["--workdir=new", "--models=lstm,lstn"],
-        "unknown model 'lstn'; choose from mnm_p, .*attention, rnn, .*, or module:function for a writer",
+        "unknown model 'lstn'; choose from mnm_p, .*attention, .*rnn, .*, or module:function for a writer",
     ),
     "misspelt configuration": (
         ["--workdir=new", f"--config={ROOT}/experiments/configs/dictionary.py:dem"],
