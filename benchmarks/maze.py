@@ -52,11 +52,11 @@ def measure(model: str, task: MazeTask, settings: models.ModelSettings, batch_si
     rngs = jax.random.split(jax.random.key(1), batch_size)
 
     @jax.jit
-    def act(params: Any) -> Any:
-        return jax.vmap(lambda rng: task.act(rng, policy(cell, {"params": params})))(rngs)
+    def act(variables: Any) -> Any:
+        return jax.vmap(lambda rng: task.act(rng, policy(cell, variables)))(rngs)
 
     update = jax.jit(lambda state: functions.train_chunk(state, 1, None))
-    return Speed(_median(lambda: update(state), repeats), _median(lambda: act(state.params), repeats))
+    return Speed(_median(lambda: update(state), repeats), _median(lambda: act(state.variables), repeats))
 
 
 def _median(function: Callable[[], Any], repeats: int) -> float:

@@ -32,6 +32,7 @@ from ml_collections import ConfigDict
 
 from experiments import ask, command_line, launcher, plot, products
 from mnm_jax import training
+from mnm_jax._files import write_whole
 from mnm_jax.analysis.errors import TEST
 from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi import Babi, stories
@@ -112,14 +113,14 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
 
     Prints how fast training was.
     """
-    task, best = configuration.task, report.state.best
+    task, best, variables = configuration.task, report.state.best, report.state.best_variables
     speed = tokens_per_second(configuration, directory)
     if speed is not None:
         print(f"{configuration.model}: {speed:,.0f} words and marks per second, all seeds together", flush=True)
     cell, seeds = configuration.cell(), []
     for i, seed in enumerate(configuration.seeds):
-        params = jax.tree.map(lambda leaf, i=i: leaf[i], best.params)
-        counts = count_errors(cell, params, task.loaded.test)
+        of_seed = jax.tree.map(lambda leaf, i=i: leaf[i], variables)
+        counts = count_errors(cell, of_seed, task.loaded.test)
         seeds.append(
             {
                 "seed": seed,
@@ -129,7 +130,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
             }
         )
     example = _first_held_out(task, configuration.training)
-    products.save_episode(task, configuration.cell(), report.state.params, example, directory / _EPISODE)
+    products.save_episode(task, configuration.cell(), report.state.variables, example, directory / _EPISODE)
     _write(directory / _DATA_SUMMARY, task.loaded.summary())
     _write(directory / TEST, {"update": report.update, "seeds": seeds})
 
@@ -140,7 +141,7 @@ def _first_held_out(task: Babi, settings: training.TrainingSettings) -> babi.Exa
 
 
 def _write(path: pathlib.Path, contents: dict[str, Any]) -> None:
-    products.write_whole(path, json.dumps(contents, indent=2) + "\n")
+    write_whole(path, json.dumps(contents, indent=2) + "\n")
 
 
 def tokens_per_second(configuration: training.Configuration, directory: pathlib.Path) -> float | None:
@@ -161,12 +162,12 @@ def tokens_per_second(configuration: training.Configuration, directory: pathlib.
     return float(np.median(speeds)) if speeds else None
 
 
-def count_errors(cell: nn.Module, params: PyTree, split: babi.Split) -> dict[int, tuple[int, int]]:
+def count_errors(cell: nn.Module, variables: PyTree, split: babi.Split) -> dict[int, tuple[int, int]]:
     """Counts wrong answers, exactly.
 
     Args:
       cell: the model.
-      params: its parameters.
+      variables: its variables.
       split: the episodes; all of them are read.
 
     Returns:
@@ -180,18 +181,18 @@ def count_errors(cell: nn.Module, params: PyTree, split: babi.Split) -> dict[int
             # The last batch is filled up with episodes that are not counted, to be of the same shape.
             examples = babi.take(bucket, np.arange(start, start + size) % num_episodes)
             rows = bucket.tasks[start : start + size]
-            for task, wrong, asked in zip(rows, *jax.device_get(_count_batch(cell, params, examples)), strict=False):
+            for task, wrong, asked in zip(rows, *jax.device_get(_count_batch(cell, variables, examples)), strict=False):
                 errors, questions = counts.get(int(task), (0, 0))
                 counts[int(task)] = errors + int(wrong), questions + int(asked)
     return dict(sorted(counts.items()))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _count_batch(cell: nn.Module, params: PyTree, examples: babi.Example) -> tuple[jax.Array, jax.Array]:
+def _count_batch(cell: nn.Module, variables: PyTree, examples: babi.Example) -> tuple[jax.Array, jax.Array]:
     """The wrong answers and the questions of each episode."""
 
     def count(example: babi.Example) -> tuple[jax.Array, jax.Array]:
-        logits = training.unroll_example(cell, {"params": params}, example).outputs
+        logits = training.unroll_example(cell, variables, example).outputs
         is_wrong = (jnp.argmax(logits, axis=-1) != example.targets) & example.mask
         return jnp.sum(is_wrong), jnp.sum(example.mask)
 

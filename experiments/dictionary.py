@@ -15,6 +15,7 @@ import jax
 
 from experiments import launcher, plot, products
 from mnm_jax import training
+from mnm_jax._files import write_whole
 from mnm_jax.tasks.dictionary import Dictionary
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "dictionary.py"
@@ -38,7 +39,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     """Saves an episode of the first seed; and of a finished model, how it does beyond what it was trained on."""
     task = configuration.task
     example = task.sample(jax.random.key(configuration.training.evaluation_seed))
-    products.save_episode(task, configuration.cell(), report.state.params, example, directory / _EPISODE)
+    products.save_episode(task, configuration.cell(), report.state.variables, example, directory / _EPISODE)
     if report.is_finished:
         _generalize(configuration, report.state, directory / _GENERALIZATION)
 
@@ -54,7 +55,7 @@ def _generalize(configuration: training.Configuration, state: training.TrainStat
         for i, seed in enumerate(configuration.seeds):
             values = {metric: float(metrics[metric][i]) for metric in ("character_accuracy", "word_accuracy")}
             lines.append(json.dumps({"seed": seed, "num_pairs": num_pairs, **values}) + "\n")
-    products.write_whole(path, "".join(lines))
+    write_whole(path, "".join(lines))
 
 
 def run() -> None:

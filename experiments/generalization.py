@@ -4,8 +4,8 @@ import json
 import pathlib
 from collections.abc import Mapping
 
-from experiments.products import write_whole
 from mnm_jax import training
+from mnm_jax._files import write_whole
 
 FILE = "generalization.jsonl"
 

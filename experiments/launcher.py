@@ -21,8 +21,8 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import command_line
 from experiments.interruption import Interruption
-from experiments.products import write_whole
 from mnm_jax import models, tasks, training
+from mnm_jax._files import write_whole
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file and :NAME; the demo if not given.")
 _MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
@@ -45,6 +45,9 @@ _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write event files too; n
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of the first of several processes.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
+
+# How much longer than it may train a model may still compile.
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +138,10 @@ def _train(
     name, num_updates = configuration.model, configuration.training.num_updates
     _say(f"Training {name}: {len(configuration.seeds)} seeds, {num_updates} updates")
     start = time.monotonic()
+
+    def should_give_up() -> bool:
+        return interruption.signal is not None or time.monotonic() >= start + budget + _PATIENCE_SECONDS
+
     try:
         if jax.process_index() == 0:
             _begin(configuration, directory, experiment.products)
@@ -147,6 +154,7 @@ def _train(
             options,
             max_seconds=budget,
             should_stop=lambda: interruption.signal is not None,
+            should_give_up=should_give_up,
             description=name,
         )
         minutes = (time.monotonic() - start) / 60
@@ -162,6 +170,10 @@ def _train(
             sys.exit(interruption.exit_code or 128 + signal.SIGTERM)
         if jax.process_index() == 0:
             experiment.conclude(configuration, report, directory)
+    except training.CompilationStopped:
+        how = f"stopped by {interruption.signal.name}" if interruption.signal else "stopped by --max_minutes"
+        _say(f"{name}: {how} while it compiled; go on with --resume")
+        _end_at_once(interruption.exit_code)
     except training.NonFiniteError as error:
         _fail(f"{name}: {error}; to leave such updates out, go on with --resume --on_nonfinite=skip")
     except (training.RestoreError, OSError) as error:
@@ -310,6 +322,13 @@ def directory_of(model: str) -> str:
 def _say(text: str) -> None:
     if jax.process_index() == 0:
         print(text, flush=True)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Ends the program although one of its threads is still compiling."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _fail(message: str) -> NoReturn:

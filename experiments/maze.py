@@ -18,8 +18,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from experiments import launcher, plot, products
+from experiments import launcher, plot
 from mnm_jax import models, policy, training
+from mnm_jax._files import write_whole
 from mnm_jax.analysis.lifetimes import LIFETIMES
 from mnm_jax.tasks import MazeTask
 from mnm_jax.tasks.maze_task import Lifetime
@@ -42,8 +43,8 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     """Lets the agents of all seeds live for test episodes, and saves what they found."""
     task, cell = configuration.task, configuration.cell()
     seeds = range(len(configuration.seeds))
-    params = [jax.tree.map(lambda leaf, i=i: leaf[i], report.state.params) for i in seeds]
-    lives = [live(task, cell, of_seed) for of_seed in params]
+    variables = [jax.tree.map(lambda leaf, i=i: leaf[i], report.state.variables) for i in seeds]
+    lives = [live(task, cell, of_seed) for of_seed in variables]
     arrays = {
         "update": np.array(report.update),
         "rewards": np.stack([life.rewards for life in lives]),
@@ -52,21 +53,21 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     }
     if hasattr(cell, "rate_scale"):
         forgetful = cell.clone(rate_scale=0.0)
-        arrays["rewards_without_writing"] = np.stack([live(task, forgetful, of_seed).rewards for of_seed in params])
+        arrays["rewards_without_writing"] = np.stack([live(task, forgetful, of_seed).rewards for of_seed in variables])
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
-    products.write_whole(directory / LIFETIMES, file.getvalue())
+    write_whole(directory / LIFETIMES, file.getvalue())
 
 
-def live(task: MazeTask, cell: nn.Module, params: PyTree) -> Lifetime:
+def live(task: MazeTask, cell: nn.Module, variables: PyTree) -> Lifetime:
     """The test episodes of one agent, on the host; each leaf with a leading axis of episodes."""
-    return jax.device_get(_live(task, cell, params))
+    return jax.device_get(_live(task, cell, variables))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _live(task: MazeTask, cell: nn.Module, params: PyTree) -> Lifetime:
+def _live(task: MazeTask, cell: nn.Module, variables: PyTree) -> Lifetime:
     rngs = jax.random.split(jax.random.key(_TEST_SEED), _TEST_EPISODES)
-    return jax.vmap(lambda rng: task.act(rng, policy(cell, {"params": params})))(rngs)
+    return jax.vmap(lambda rng: task.act(rng, policy(cell, variables)))(rngs)
 
 
 def run() -> None:

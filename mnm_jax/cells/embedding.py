@@ -1,6 +1,7 @@
 """The input embedding that every cell begins with."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -66,3 +67,23 @@ def embedding_of(cell: nn.Module) -> Callable[[jax.Array], jax.Array]:
     if size == 0 and cell.vocabulary_size is None:
         return jnp.asarray
     return Embedding(size, cell.vocabulary_size, cell.embedding_scale)
+
+
+def drop_features(params: dict[str, Any], rng: jax.Array, rate: float) -> dict[str, Any]:
+    """Dropout on the embedding: a cell's parameters with a share of the embedding's numbers at zero.
+
+    Args:
+      params: the parameters of a cell whose embedding is called `embedding`.
+      rng: what is dropped depends on it alone.
+      rate: the share; the numbers that are left are scaled up by `1 / (1 - rate)`.
+
+    Raises:
+      ValueError: if there is no embedding of that name.
+    """
+    if "embedding" not in params:
+        raise ValueError("embedding_dropout wants a cell with parameters named 'embedding', as `cells.Embedding` has")
+
+    def drop(kernel: jax.Array) -> jax.Array:
+        return jnp.where(jax.random.bernoulli(rng, 1 - rate, kernel.shape), kernel / (1 - rate), 0)
+
+    return {**params, "embedding": jax.tree.map(drop, params["embedding"])}

@@ -1,23 +1,16 @@
 """One training loop for every task and cell: seeds, devices, evaluation, metrics, checkpoints, time budgets."""
 
-from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
+from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved, SaveError
 from mnm_jax.training.configuration import CONFIG, Configuration, Loaded, load
 from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, max_over_processes, place
-from mnm_jax.training.loop import CHECKPOINTS, METRICS, TIMING, NonFiniteError, Report, RunOptions, run
-from mnm_jax.training.update import (
-    Best,
-    BucketedTask,
-    Functions,
-    InteractiveTask,
-    Task,
-    TrainingSettings,
-    TrainState,
-    check_dropout,
-    held_out,
-    make_functions,
-    sample_batch,
-    unroll_example,
-)
+from mnm_jax.training.episodes import Episodes, check_dropout, held_out, sample_batch, unroll_example
+from mnm_jax.training.identity import describe, differences, explain, identify
+from mnm_jax.training.log import METRICS, TIMING
+from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, RunOptions, run
+from mnm_jax.training.progress import CompilationStopped
+from mnm_jax.training.settings import TrainingSettings, default_optimizer
+from mnm_jax.training.task import BucketedTask, InteractiveTask, Task
+from mnm_jax.training.update import Best, Functions, TrainState, make_functions
 
 __all__ = [
     "CHECKPOINTS",
@@ -28,7 +21,9 @@ __all__ = [
     "Best",
     "BucketedTask",
     "Checkpoints",
+    "CompilationStopped",
     "Configuration",
+    "Episodes",
     "Functions",
     "InteractiveTask",
     "Loaded",
@@ -38,12 +33,18 @@ __all__ = [
     "RestoreError",
     "RunOptions",
     "SaveError",
+    "Saved",
     "Task",
     "TrainState",
     "TrainingSettings",
     "check_divisible",
     "check_dropout",
+    "default_optimizer",
+    "describe",
+    "differences",
+    "explain",
     "held_out",
+    "identify",
     "load",
     "make_functions",
     "max_over_processes",

@@ -10,11 +10,14 @@ import pathlib
 import re
 import shutil
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+
+from mnm_jax.training.identity import differences, explain, flatten
 
 PyTree = Any
 
@@ -25,6 +28,20 @@ class SaveError(OSError):
 
 class RestoreError(ValueError):
     """There are checkpoints, but none that this training can go on from. The message says why."""
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+      state: the state, on the host.
+      seconds: the training time until then.
+      identity: what the state depends on, in JSON types.
+    """
+
+    state: PyTree
+    seconds: float
+    identity: dict[str, Any]
 
 
 class Checkpoints:
@@ -70,8 +87,8 @@ class Checkpoints:
         Raises:
           SaveError: if it cannot be written, to a full disk for one. The older checkpoints are as they were.
         """
-        table = _flatten(state)
-        metadata = {"checksum": _checksum(table), "seconds": seconds, "about": identity or {}}
+        table = {name: np.asarray(leaf) for name, leaf in flatten(state).items()}
+        metadata = {"checksum": _checksum(table), "seconds": seconds, "identity": identity or {}}
         policy = ocp.training.preservation_policies.LatestN(self.keep)
         try:
             with ocp.training.Checkpointer(
@@ -87,23 +104,28 @@ class Checkpoints:
             raise SaveError(f"cannot save update {update} in {self.directory}: {_reason(error)}; {left}") from error
 
     def load(
-        self, like: PyTree, identity: dict[str, Any] | None = None, *, set_aside: bool = False
-    ) -> tuple[PyTree, float]:
+        self,
+        like: PyTree | Callable[[dict[str, Any]], PyTree],
+        identity: dict[str, Any] | None = None,
+        *,
+        is_part: bool = False,
+        set_aside: bool = False,
+    ) -> Saved:
         """Loads the newest state that is whole. One that is damaged is passed over with a warning.
 
         Args:
-          like: a state, or the shapes of one, of the same structure.
+          like: a state, or the shapes of one, of the same structure; or a function to that from the identity that was
+            saved.
           identity: what the state must have been saved with; `None` for anything.
+          is_part: whether `like` may lack arrays, which are then left out, and `identity` groups of names, such as
+            `task` with all `task.FIELD`, which are then not compared.
           set_aside: whether to rename what is damaged. Who goes on from here must: as the newest it would be kept, and
             whole ones dropped for it.
-
-        Returns:
-          The state, and the seconds that it was saved with.
 
         Raises:
           FileNotFoundError: if there is no checkpoint.
           RestoreError: if all are damaged, or the newest whole one has other arrays than `like`, or was saved with
-            something else than `identity`; the message lists what differs.
+            another `identity`; the message lists what differs.
         """
         updates = self.updates()
         if not updates:
@@ -121,15 +143,17 @@ class Checkpoints:
             except Exception as error:  # Damage shows itself in many ways.
                 damaged.append((path, _reason(error)))
                 continue
-            differences = _differences(metadata["about"], metadata["about"] if identity is None else identity)
-            if differences:
-                raise RestoreError(f"{path} is of another training: {differences}")
-            state = _unflatten(table, like, path)
+            saved = Saved(table, metadata["seconds"], metadata["identity"])
+            if identity is not None:
+                groups = {_group(name) for name in (identity if is_part else saved.identity | identity)}
+                known = {name: value for name, value in saved.identity.items() if _group(name) in groups}
+                _check_same(path, known, identity)
+            state = _unflatten(table, like(saved.identity) if callable(like) else like, path, is_part)
             for broken, reason in damaged:
                 warnings.warn(f"{broken} is damaged ({reason}); going on from update {update}", stacklevel=2)
                 if set_aside and jax.process_index() == 0:
                     _set_aside(broken)
-            return state, metadata["seconds"]
+            return saved._replace(state=state)
         reasons = "; ".join(f"{path} is damaged ({reason})" for path, reason in damaged)
         raise RestoreError(f"no whole checkpoint is left: {reasons}; remove {self.directory} to begin anew")
 
@@ -147,31 +171,25 @@ def _reason(error: Exception) -> str:
     return (" ".join(str(error).split()) or repr(error))[:200]
 
 
-def _flatten(tree: PyTree) -> dict[str, np.ndarray]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
-
-
-def _unflatten(table: dict[str, np.ndarray], like: PyTree, path: pathlib.Path) -> PyTree:
+def _unflatten(table: dict[str, np.ndarray], like: PyTree, path: pathlib.Path, is_part: bool) -> PyTree:
     """Puts the arrays back into a tree.
 
     Raises:
       RestoreError: naming the arrays that the tree does not have, has besides, or has in other shapes.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    wanted = {jax.tree_util.keystr(key, simple=True, separator="."): leaf for key, leaf in leaves}
-    shapes = [{name: _describe(leaf) for name, leaf in leaves.items()} for leaves in (table, wanted)]
-    if differences := _differences(*shapes):
-        raise RestoreError(f"{path} is of another training: {differences}")
-    return jax.tree.unflatten(structure, [table[name] for name in wanted])
+    wanted = flatten(like)
+    found = {name: array for name, array in table.items() if name in wanted} if is_part else table
+    _check_same(path, *({name: _describe(leaf) for name, leaf in leaves.items()} for leaves in (found, wanted)))
+    return jax.tree.unflatten(jax.tree.structure(like), [table[name] for name in wanted])
 
 
-def _differences(was: dict[str, Any], now: dict[str, Any]) -> str:
-    return "; ".join(
-        f"{name} was {was.get(name, 'absent')} and is {now.get(name, 'absent')}"
-        for name in sorted(was.keys() | now.keys())
-        if was.get(name, "absent") != now.get(name, "absent")
-    )
+def _group(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _check_same(path: pathlib.Path, was: dict[str, Any], now: dict[str, Any]) -> None:
+    if differing := differences(was, now):
+        raise RestoreError(f"{path} is of another training: {explain(differing)}")
 
 
 def _describe(array: np.ndarray | jax.ShapeDtypeStruct) -> str:

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from mnm_jax import models, tasks
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
-from mnm_jax.training.devices import place
+from mnm_jax.training.episodes import Episodes
+from mnm_jax.training.identity import differences, flatten, identify_model
 from mnm_jax.training.loop import CHECKPOINTS
-from mnm_jax.training.update import Task, TrainingSettings
+from mnm_jax.training.settings import TrainingSettings
+from mnm_jax.training.task import Task
+from mnm_jax.training.update import init_variables
 
 CONFIG = "config.json"
 PyTree = Any
@@ -85,20 +88,11 @@ class Configuration:
 
     def differences(self, other: "Configuration") -> dict[str, tuple[Any, Any]]:
         """What another configuration has otherwise: by name in `config.json`, the value here and the value there."""
-        here, there = _flatten(json.loads(self.to_json())), _flatten(json.loads(other.to_json()))
-        return {
-            key: (here.get(key), there.get(key))
-            for key in sorted(here.keys() | there.keys())
-            if here.get(key) != there.get(key)
-        }
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        tables = (
+            flatten(json.loads(configuration.to_json()), is_leaf=lambda node: not isinstance(node, dict))
+            for configuration in (self, other)
+        )
+        return differences(*tables)
 
 
 class Loaded(NamedTuple):
@@ -109,26 +103,40 @@ class Loaded(NamedTuple):
       variables: what it learned, for `cell.apply` and `unroll`.
       task: what it was trained on.
       update: after how many updates.
-      configuration: all that the run was asked for.
+      configuration: all that the run was asked for; `None` if it was given `task` and `cell` themselves.
     """
 
     cell: nn.Module
     variables: PyTree
     task: Task
     update: int
-    configuration: Configuration
+    configuration: Configuration | None
 
 
-def load(directory: str | pathlib.Path, *, seed: int | None = None, best: bool = False) -> Loaded:
+def load(
+    directory: str | pathlib.Path,
+    *,
+    task: Task | None = None,
+    cell: nn.Module | None = None,
+    seed: int | None = None,
+    best: bool = False,
+) -> Loaded:
     """Loads a trained model from what its run left on the disk.
 
     Example:
       >>> cell, variables, task, *_ = training.load("runs/demo/mnm_p")
       >>> carry, outputs, trace = mnm.unroll(cell, variables, task.sample(jax.random.key(0)).inputs)
 
+      A task and a cell of one's own:
+
+      >>> training.run(task, cell, settings, seeds, "runs/mine")
+      >>> cell, variables, *_ = training.load("runs/mine", task=task, cell=cell)
+
     Args:
-      directory: the directory of one model, which holds `config.json` and `checkpoints/`; or one with a single such
-        directory in it.
+      directory: the directory of one model, which holds `checkpoints/` and, from a training program, `config.json`; or
+        one with a single directory of a training program in it.
+      task: what `run` was given, for a directory without `config.json`.
+      cell: likewise.
       seed: which seed's parameters; `None` for the first.
       best: the parameters at the best evaluation instead of the last ones.
 
@@ -136,24 +144,42 @@ def load(directory: str | pathlib.Path, *, seed: int | None = None, best: bool =
       The `Loaded` model.
 
     Raises:
-      ValueError: if this is no directory of a run or of several, if the run has no such seed, or if no checkpoint of it
-        is whole.
+      ValueError: if this is no directory of a run or of several, if the run has no such seed, if no checkpoint of it is
+        whole (a `RestoreError`), or if another task or cell was trained in it (likewise).
     """
-    directory = _find_run(pathlib.Path(directory))
-    configuration = Configuration.load(directory)
-    seed = configuration.seeds[0] if seed is None else seed
-    if seed not in configuration.seeds:
-        raise ValueError(f"{directory} has no seed {seed}; it has {', '.join(map(str, configuration.seeds))}")
-    cell = configuration.cell()
-    shapes = place(configuration.task, cell, configuration.training).shapes(len(configuration.seeds))
+    directory, configuration, identity = pathlib.Path(directory), None, None
+    if (task is None) != (cell is None):
+        raise ValueError("task and cell go together: give both, or neither for a directory with a config.json")
+    if task is None or cell is None:
+        directory = _find_run(directory)
+        configuration = Configuration.load(directory)
+        task, cell = configuration.task, configuration.cell()
+    else:
+        identity = identify_model(task, cell)
     try:
-        state, _ = Checkpoints(directory / CHECKPOINTS).load(shapes)
+        saved = Checkpoints(directory / CHECKPOINTS).load(
+            lambda identity: _shapes(task, cell, len(identity["seeds"])), identity, is_part=True
+        )
     except FileNotFoundError as error:
         raise RestoreError(str(error)) from error
-    i = configuration.seeds.index(seed)
-    params, update = (state.best.params, state.best.update) if best else (state.params, state.update)
-    variables = {"params": jax.tree.map(lambda leaf: leaf[i], params)}
-    return Loaded(cell, variables, configuration.task, int(np.asarray(update)[i]), configuration)
+    seeds = saved.identity["seeds"]
+    if seed is not None and seed not in seeds:
+        raise ValueError(f"{directory} has no seed {seed}; it has {', '.join(map(str, seeds))}")
+    i = 0 if seed is None else seeds.index(seed)
+    constants, chosen = saved.state["constants"], saved.state["best"] if best else saved.state
+    variables = jax.tree.map(lambda leaf: leaf[i], {"params": chosen["params"], **constants})
+    return Loaded(cell, variables, task, int(chosen["update"][i]), configuration)
+
+
+def _shapes(task: Task, cell: nn.Module, num_seeds: int) -> PyTree:
+    """What is needed of a `TrainState`, all seeds together."""
+
+    def init(rng: jax.Array) -> PyTree:
+        params, constants = init_variables(Episodes(task, cell, meta_weight=0.0), rng)
+        learned = {"params": params, "update": jnp.zeros((), jnp.int32)}
+        return {**learned, "constants": constants, "best": learned}
+
+    return jax.eval_shape(jax.vmap(init), jax.random.split(jax.random.key(0), num_seeds))
 
 
 def _find_run(directory: pathlib.Path) -> pathlib.Path:
@@ -162,5 +188,7 @@ def _find_run(directory: pathlib.Path) -> pathlib.Path:
     inside = sorted(path.parent for path in directory.glob(f"*/{CONFIG}"))
     if len(inside) != 1:
         found = f"several: {', '.join(path.name for path in inside)}" if inside else f"no {CONFIG} in it"
+        if (directory / CHECKPOINTS).is_dir():
+            found += "; what was trained by training.run itself wants the arguments task and cell"
         raise ValueError(f"{directory} is not the directory of one run: {found}")
     return inside[0]

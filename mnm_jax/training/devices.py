@@ -14,12 +14,14 @@ from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
 
 from mnm_jax import _checks
-from mnm_jax.training.update import Task, TrainingSettings, TrainState, make_functions
+from mnm_jax.training.settings import TrainingSettings
+from mnm_jax.training.task import Task
+from mnm_jax.training.update import TrainState, make_functions
 
 PyTree = Any
 Shares = tuple[PyTree, ...]  # One for each device of this process.
@@ -73,7 +75,13 @@ def check_divisible(parallel: Parallel, settings: TrainingSettings, num_seeds: i
             )
 
 
-def place(task: Task, cell: nn.Module, settings: TrainingSettings, parallel: Parallel = "none") -> Placement:
+def place(
+    task: Task,
+    cell: nn.Module,
+    settings: TrainingSettings,
+    parallel: Parallel = "none",
+    optimizer: optax.GradientTransformation | None = None,
+) -> Placement:
     """Compiles training for an arrangement of devices.
 
     Equal arguments give the very same functions, so that nothing is compiled twice.
@@ -86,23 +94,30 @@ def place(task: Task, cell: nn.Module, settings: TrainingSettings, parallel: Par
         of the episodes of each update, and gradients are averaged: the same training as on one device, up to rounding.
         `'seeds'`: each device has an equal share of the seeds, and does with it, bit for bit, what it would do alone.
         It is driven by a thread for each, which sees the global settings of JAX, but no `with` around the call.
+      optimizer: in place of the one that the settings ask for.
 
     Returns:
       The `Placement`.
     """
-    return _place(task, cell, settings, parallel)
+    return _place(task, cell, settings, parallel, optimizer)
 
 
 @functools.lru_cache(maxsize=16)  # It would tell a default that is given from one that is not.
-def _place(task: Task, cell: nn.Module, settings: TrainingSettings, parallel: Parallel) -> Placement:
-    functions = make_functions(task, cell, settings, _AXIS if parallel == "data" else None)
+def _place(
+    task: Task,
+    cell: nn.Module,
+    settings: TrainingSettings,
+    parallel: Parallel,
+    optimizer: optax.GradientTransformation | None,
+) -> Placement:
+    functions = make_functions(task, cell, settings, _AXIS if parallel == "data" else None, optimizer)
     init = jax.jit(jax.vmap(lambda key_data: functions.init(jax.random.wrap_key_data(key_data))))
     train_chunk = jax.vmap(functions.train_chunk, in_axes=(0, None, None))
-    evaluate = jax.vmap(lambda state, batches: functions.evaluate(state.params, batches), in_axes=(0, None))
+    evaluate = jax.vmap(lambda state, batches: functions.evaluate(state.variables, batches), in_axes=(0, None))
     record_evaluation = jax.vmap(functions.record_evaluation)
 
     def shapes(num_seeds: int) -> TrainState:
-        return jax.eval_shape(init, jax.ShapeDtypeStruct((num_seeds, 2), jnp.uint32))
+        return jax.eval_shape(init, _key_data(range(num_seeds)))
 
     if parallel == "data":
         parallelize = functools.partial(jax.pmap, axis_name=_AXIS)
@@ -192,4 +207,7 @@ def max_over_processes(values: Sequence[float]) -> list[float]:
     """The largest of each value over all processes, so that all of them decide alike. With one process, its own."""
     if jax.process_count() == 1:
         return list(values)
-    return multihost_utils.process_allgather(jnp.array(values, jnp.float32)).max(axis=0).tolist()
+    # JAX would round them to 32 bits.
+    halves = np.array(values, np.float64).view(np.uint32)
+    gathered = np.asarray(multihost_utils.process_allgather(halves))
+    return np.ascontiguousarray(gathered).view(np.float64).max(axis=0).tolist()

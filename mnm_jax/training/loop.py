@@ -1,4 +1,4 @@
-"""The loop around the compiled chunks: evaluation, files, progress, checkpoints, budget, interruption, resumption.
+"""The loop around the compiled chunks: evaluation, checkpoints, budget, interruption, resumption.
 
 A run writes into its own directory:
   metrics.jsonl  a line for each evaluation and seed: what depends on the seed alone
@@ -11,30 +11,33 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import math
-import os
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
-import tqdm
+import optax
 
 from mnm_jax import _checks
-from mnm_jax.training.checkpoint import Checkpoints, RestoreError, SaveError
+from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.devices import Parallel, check_divisible, max_over_processes, place
-from mnm_jax.training.update import Task, TrainingSettings, TrainState, held_out
+from mnm_jax.training.episodes import held_out
+from mnm_jax.training.identity import identify
+from mnm_jax.training.log import Log
+from mnm_jax.training.progress import Progress, call_stoppable
+from mnm_jax.training.settings import TrainingSettings
+from mnm_jax.training.task import Task
+from mnm_jax.training.update import TrainState
 
-METRICS, TIMING, CHECKPOINTS, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "checkpoints", "tensorboard"
+CHECKPOINTS = "checkpoints"
 # A chunk is so long that starting it costs nothing beside it, and so short that one can wait for its end.
 _CHUNK_SECONDS = 2.0
-# Checkpoints of earlier versions do not name these, and were made with their defaults.
-_NEWER_SETTINGS = ("adam_epsilon", "idle_updates", "embedding_dropout")
+
+EvaluationCallback = Callable[[int, Mapping[str, np.ndarray]], None]
 
 
 class NonFiniteError(ArithmeticError):
@@ -99,14 +102,17 @@ def run(
     directory: str | pathlib.Path,
     options: RunOptions | None = None,
     *,
+    optimizer: optax.GradientTransformation | None = None,
     max_seconds: float = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
+    should_give_up: Callable[[], bool] | None = None,
+    on_evaluation: EvaluationCallback | None = None,
     description: str = "",
 ) -> Report:
     """Trains all seeds side by side, from the newest checkpoint in `directory` if there is one.
 
     Every random number comes from the seeds, so that the same call writes the same `metrics.jsonl` on the same machine,
-    however often it was interrupted and resumed.
+    however often it was interrupted and resumed. `training.load(directory, task=task, cell=cell)` gives the model back.
 
     Args:
       task: what to learn.
@@ -115,116 +121,221 @@ def run(
       seeds: one run for each, vmapped.
       directory: where to write; made if it does not exist.
       options: devices, checkpoints, and what else does not change the numbers.
+      optimizer: any optimiser of optax, in place of the one that the settings ask for.
       max_seconds: stop after the first chunk that ends later than this, so that there is progress in any case.
       should_stop: asked after each chunk of about two seconds; if it says so, the run saves its state and ends.
-      description: the name that the progress bar shows.
+      should_give_up: asked ten times a second while something is compiled; if it says so, the run ends without waiting.
+        See `progress.call_stoppable`.
+      on_evaluation: `on_evaluation(update, metrics)`, called after each evaluation, in the first process only, with
+        what `metrics.jsonl` has of it: by name, `[num_seeds]`.
+      description: the name that the run has in what it prints.
 
     Returns:
       The `Report`.
 
     Raises:
-      ValueError: if seeds or episodes cannot be shared out evenly over the devices.
+      ValueError: if there are no seeds, or if seeds or episodes cannot be shared out evenly over the devices.
       SaveError: if something cannot be written.
       RestoreError: if there are checkpoints, but all damaged or of another training, or other ones for each process.
       NonFiniteError: if a loss or gradient is not finite, unless it is to be skipped.
+      CompilationStopped: if `should_give_up` said so. Whatever was learned is saved.
     """
     start = time.monotonic()
     deadline = start + max_seconds
     options = RunOptions() if options is None else options
+    if len(seeds) == 0:
+        raise ValueError("seeds is empty; want a whole number for each run, at least one")
     check_divisible(options.parallel, settings, len(seeds))
-    placement = place(task, cell, settings, options.parallel)
-    init, train_chunk, evaluate, record_evaluation, shapes, spread, replicate, collect = placement
-    batches = jax.device_get(held_out(task, settings))
-    buckets = [replicate(bucket) for bucket in getattr(task, "buckets", (None,))]
-    checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, options.keep)
-
-    identity = _describe(task, settings, seeds)
-    metrics: dict[str, np.ndarray] = {}
-    if checkpoints.updates():
-        saved, seconds = checkpoints.load(shapes(len(seeds)), identity, set_aside=True)
-        start -= seconds
-        update = int(saved.update[0])
-        state = spread(saved)
-        log = _Log(directory, seeds, options.tensorboard, update)
-        if update >= settings.num_updates:
-            metrics = collect(evaluate(state, batches))
-    else:
-        update = 0
-        state = init(seeds)
-        log = _Log(directory, seeds, options.tensorboard)
-        evaluated = evaluate(state, batches)
-        state, metrics = record_evaluation(state, evaluated), collect(evaluated)
-        log.write(update, {}, metrics, time.monotonic() - start)
-    if max_over_processes((update, -update)) != [update, -update]:
-        raise RestoreError(
-            f"other processes do not find update {update} in {checkpoints.directory}; do all of them see it?"
-        )
-
-    n, last_save, saving_seconds, is_interrupted = 1, time.monotonic(), 0.0, False
-    shows_progress = jax.process_index() == 0 and sys.stderr.isatty()
-    with tqdm.tqdm(
-        total=settings.num_updates, initial=update, desc=description, unit="update", disable=not shows_progress
-    ) as progress:
-        while update < settings.num_updates:
-            began = time.monotonic()
-            # Evaluations and checkpoints stand at the multiples of their intervals, wherever a run was interrupted.
-            intervals = (settings.evaluate_every, options.save_updates or settings.num_updates)
-            length = min(n, settings.num_updates - update, *(interval - update % interval for interval in intervals))
-            bad = []
-            # Each call computes on one shape, and tells the means since the last evaluation and its own bad updates.
-            for bucket, count in _draw_buckets(task, update, length):
-                state, measured, bad_updates = train_chunk(state, count, buckets[bucket])
-                bad.append(bad_updates)
-            measured = collect(measured)
-            bad_updates = functools.reduce(lambda first, later: np.where(first < 0, later, first), map(collect, bad))
-            if options.on_nonfinite == "stop" and (bad_updates >= 0).any():
-                raise NonFiniteError(_describe_nonfinite(seeds, bad_updates, checkpoints))
-            update += length
-            progress.update(length)
-            seconds = time.monotonic() - began
-            if seconds > _CHUNK_SECONDS:
-                n = max(1, length // 2)
-            elif length == n and seconds < _CHUNK_SECONDS / 2:
-                n *= 2
-
-            if update % settings.evaluate_every == 0 or update == settings.num_updates:
-                evaluated = evaluate(state, batches)
-                state, metrics = record_evaluation(state, evaluated), collect(evaluated)
-                log.write(update, measured, metrics, time.monotonic() - start)
-                progress.set_postfix({task.headline: f"{np.mean(metrics[task.headline]):.3f}"})
-
-            now = time.monotonic()
-            is_due = now - last_save >= 60 * options.save_minutes
+    trainer = _Trainer(
+        task,
+        settings,
+        seeds,
+        directory,
+        options,
+        identity=identify(task, cell, settings, seeds, optimizer),
+        placement=place(task, cell, settings, options.parallel, optimizer),
+        progress=Progress(description, settings.num_updates, task.headline),
+        should_give_up=should_give_up,
+        on_evaluation=on_evaluation,
+    )
+    with contextlib.closing(trainer):
+        trainer.begin(start)
+        must_stop = is_interrupted = False
+        while trainer.update < settings.num_updates and not must_stop:
+            trainer.train_chunk()
             # Clocks and signals differ between processes.
-            is_due, is_interrupted, is_late, n = max_over_processes((is_due, should_stop(), now >= deadline, n))
-            n, must_stop = int(n), is_interrupted or is_late
-            if is_due or must_stop or update == settings.num_updates or update % intervals[1] == 0:
-                checkpoints.save(update, collect(state), now - start, identity)
-                last_save = time.monotonic()
-                saving_seconds += last_save - now
-            if must_stop:
-                break
-    log.close()
-    return Report(collect(state), update, metrics, update >= settings.num_updates, bool(is_interrupted), saving_seconds)
+            is_due, is_interrupted, is_late, length = max_over_processes(
+                (trainer.is_save_due(), should_stop(), time.monotonic() >= deadline, trainer.length)
+            )
+            trainer.length, must_stop = int(length), is_interrupted or is_late
+            if is_due or must_stop:
+                trainer.save()
+        return trainer.report(is_interrupted=bool(is_interrupted))
 
 
-def _draw_buckets(task: Task, update: int, length: int) -> list[tuple[int, int]]:
-    """The buckets of some updates, and how many updates in a row each is used for."""
+class _Trainer:
+    """A run: the state of its seeds on the devices, and all that goes with it."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        seeds: Sequence[int],
+        directory: str | pathlib.Path,
+        options: RunOptions,
+        *,
+        identity: dict[str, Any],
+        placement: Any,
+        progress: Progress,
+        should_give_up: Callable[[], bool] | None,
+        on_evaluation: EvaluationCallback | None,
+    ) -> None:
+        self._task, self._settings, self._seeds, self._options = task, settings, seeds, options
+        self._directory, self._identity, self._placement = directory, identity, placement
+        self._progress, self._should_give_up, self._on_evaluation = progress, should_give_up, on_evaluation
+        self._checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, options.keep)
+        self._batches = jax.device_get(held_out(task, settings))
+        self._buckets = [placement.replicate(bucket) for bucket in getattr(task, "buckets", (None,))]
+        self._compiled: set[int] = set()  # The buckets that were trained on.
+        self._log: Log | None = None
+        self._saving_seconds = 0.0
+        self._metrics: dict[str, np.ndarray] = {}
+        self.update = 0
+        self.length = 1  # Of the next chunk.
+
+    def begin(self, start: float) -> None:
+        """Starts, or goes on from the newest checkpoint; `start` is the time when the call began."""
+        self._start = start
+        if self._checkpoints.updates():
+            self._resume()
+        else:
+            self._state = self._compile(
+                "the first evaluation", lambda: self._evaluate(self._placement.init(self._seeds))
+            )
+            self._log = Log(self._directory, self._seeds, self._options.tensorboard)
+            self._record({})
+        if max_over_processes((self.update, -self.update)) != [self.update, -self.update]:
+            raise RestoreError(
+                f"other processes do not find update {self.update} in {self._checkpoints.directory}; "
+                "do all of them see it?"
+            )
+        self._saved_update, self._last_save = self.update, time.monotonic()
+        self._progress.begin(self.update)
+
+    def _resume(self) -> None:
+        shapes = self._placement.shapes(len(self._seeds))
+        saved = self._checkpoints.load(shapes, self._identity, set_aside=True)
+        self._start -= saved.seconds
+        self.update = int(saved.state.update[0])
+        self._state = self._placement.spread(saved.state)
+        self._log = Log(self._directory, self._seeds, self._options.tensorboard, self.update)
+        is_finished = self.update >= self._settings.num_updates
+        self._progress.say(f"{'ended' if is_finished else 'going on'} after update {self.update}")
+        if is_finished:
+            evaluated = self._compile("an evaluation", lambda: self._placement.evaluate(self._state, self._batches))
+            self._metrics = self._placement.collect(evaluated)
+
+    def train_chunk(self) -> None:
+        """Makes some updates, and evaluates if it is time to."""
+        began = time.monotonic()
+        num_updates, evaluate_every = self._settings.num_updates, self._settings.evaluate_every
+        # Evaluations and checkpoints stand at the multiples of their intervals, wherever a run was interrupted.
+        intervals = (evaluate_every, self._options.save_updates or num_updates)
+        room = min(num_updates - self.update, *(interval - self.update % interval for interval in intervals))
+        drawn = draw_buckets(self._task, self.update, min(self.length, room), self._compiled)
+        length = sum(count for _, count in drawn)
+        bad = []
+        # Each call computes on one shape, and tells the means since the last evaluation and its own bad updates.
+        for bucket, count in drawn:
+            measured, bad_updates = self._train_on(bucket, count)
+            bad.append(bad_updates)
+        bad_updates = functools.reduce(
+            lambda first, later: np.where(first < 0, later, first), map(self._placement.collect, bad)
+        )
+        if self._options.on_nonfinite == "stop" and (bad_updates >= 0).any():
+            raise NonFiniteError(_describe_nonfinite(self._seeds, bad_updates, self._checkpoints))
+        self.update += length
+        self._progress.advance(self.update)
+        seconds = time.monotonic() - began
+        if seconds > _CHUNK_SECONDS:
+            self.length = max(1, length // 2)
+        elif length == self.length and seconds < _CHUNK_SECONDS / 2:
+            self.length *= 2
+        if self.update % evaluate_every == 0 or self.update == num_updates:
+            self._state = self._evaluate(self._state)
+            self._record(self._placement.collect(measured))
+
+    def _train_on(self, bucket: int, count: int) -> tuple[Any, Any]:
+        def train() -> Any:
+            return self._placement.train_chunk(self._state, count, self._buckets[bucket])
+
+        if bucket in self._compiled:
+            self._state, measured, bad_updates = train()
+        else:
+            if self._should_give_up is not None and self.update > self._saved_update:
+                self.save()
+            shape = f", bucket {bucket + 1} of {len(self._buckets)}" if len(self._buckets) > 1 else ""
+            self._state, measured, bad_updates = self._compile(f"an update{shape}", train)
+            self._compiled.add(bucket)
+        return measured, bad_updates
+
+    def _evaluate(self, state: Any) -> Any:
+        evaluated = self._placement.evaluate(state, self._batches)
+        self._metrics = self._placement.collect(evaluated)
+        return self._placement.record_evaluation(state, evaluated)
+
+    def _record(self, measured: Mapping[str, np.ndarray]) -> None:
+        """Tells of an evaluation."""
+        metrics = {f"train_{name}": values for name, values in measured.items()}
+        metrics |= {f"eval_{name}": values for name, values in self._metrics.items()}
+        self._log.write(self.update, metrics, time.monotonic() - self._start)
+        self._progress.evaluated(float(np.mean(self._metrics[self._task.headline])))
+        if self._on_evaluation is not None and jax.process_index() == 0:
+            self._on_evaluation(self.update, metrics)
+
+    def _compile(self, what: str, function: Callable[[], Any]) -> Any:
+        with self._progress.compiling(f"{what} for {len(self._seeds)} seed{'s' * (len(self._seeds) > 1)}"):
+            return call_stoppable(lambda: jax.block_until_ready(function()), self._should_give_up)
+
+    def is_save_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        is_old = time.monotonic() - self._last_save >= 60 * self._options.save_minutes
+        interval = self._options.save_updates or self._settings.num_updates
+        return is_old or self.update == self._settings.num_updates or self.update % interval == 0
+
+    def save(self) -> None:
+        """Saves a checkpoint."""
+        began = time.monotonic()
+        self._checkpoints.save(self.update, self._placement.collect(self._state), began - self._start, self._identity)
+        self._last_save, self._saved_update = time.monotonic(), self.update
+        self._saving_seconds += self._last_save - began
+
+    def report(self, *, is_interrupted: bool) -> Report:
+        """How the run ended."""
+        state, is_finished = self._placement.collect(self._state), self.update >= self._settings.num_updates
+        return Report(state, self.update, self._metrics, is_finished, is_interrupted, self._saving_seconds)
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self._log is not None:
+            self._log.close()
+        self._progress.close()
+
+
+def draw_buckets(task: Task, update: int, length: int, known: Collection[int]) -> list[tuple[int, int]]:
+    """The buckets of the next updates, and how many updates in a row each is used for.
+
+    Args:
+      task: any; one without buckets is taken to have a single one.
+      update: the first of the updates.
+      length: how many there may be.
+      known: the buckets that were trained on. Any other one begins a chunk: the state before it can then be saved.
+    """
     if not hasattr(task, "buckets"):
         return [(0, length)]
     drawn = task.draw_buckets(range(update, update + length)).tolist()
-    return [(bucket, len(list(group))) for bucket, group in itertools.groupby(drawn)]
-
-
-def _describe(task: Task, settings: TrainingSettings, seeds: Sequence[int]) -> dict[str, Any]:
-    """What a state depends on, besides the cell, which shows in its arrays."""
-    identity = {"task": repr(task), "seeds": list(seeds), **dataclasses.asdict(settings)}
-    for field in dataclasses.fields(TrainingSettings):
-        if field.name in _NEWER_SETTINGS and identity[field.name] == field.default:
-            del identity[field.name]
-    if settings.schedule == "constant":
-        del identity["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.
-    return identity
+    new = (i for i, bucket in enumerate(drawn) if bucket not in known and bucket != drawn[0])
+    return [(bucket, len(list(group))) for bucket, group in itertools.groupby(drawn[: next(new, length)])]
 
 
 def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoints: Checkpoints) -> str:
@@ -232,95 +343,3 @@ def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoin
     saved = checkpoints.latest()
     last = "no checkpoint was saved yet" if saved is None else f"the last good checkpoint is at update {saved}"
     return f"loss or gradient not finite: {where}; {last} in {checkpoints.directory}"
-
-
-class _Log:
-    """The files of a run. Only the first process writes."""
-
-    def __init__(
-        self, directory: str | pathlib.Path, seeds: Sequence[int], tensorboard: bool, update: int | None = None
-    ) -> None:
-        """Opens the files, anew or, after `update` updates, without what is later in them."""
-        self._seeds = seeds
-        self._is_writer = jax.process_index() == 0
-        self._directory = pathlib.Path(directory)
-        self._writers: list[Any] = []
-        if not self._is_writer:
-            return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for name in (METRICS, TIMING):
-            _rewrite(self._directory / name, -1 if update is None else update)
-        if tensorboard:
-            self._writers = _open_tensorboard(self._directory / TENSORBOARD, seeds, update)
-
-    def write(self, update: int, training: dict[str, Any], evaluation: dict[str, Any], seconds: float) -> None:
-        """Appends the lines of one evaluation."""
-        if not self._is_writer:
-            return
-        named = {f"train_{name}": values for name, values in training.items()}
-        named |= {f"eval_{name}": values for name, values in evaluation.items()}
-        numbers = [{name: float(values[i]) for name, values in named.items()} for i in range(len(self._seeds))]
-        lines = [
-            # JSON has no word for a number that is not finite.
-            {"update": update, "seed": seed} | {name: x if math.isfinite(x) else None for name, x in values.items()}
-            for seed, values in zip(self._seeds, numbers, strict=True)
-        ]
-        _append(self._directory / METRICS, lines)
-        _append(self._directory / TIMING, [{"update": update, "seconds": round(seconds, 3)}])
-        for writer, values in zip(self._writers, numbers, strict=False):
-            for name, x in values.items():
-                writer.add_scalar(name.replace("_", "/", 1), x, update)
-            writer.flush()
-
-    def close(self) -> None:
-        """Closes the event files."""
-        for writer in self._writers:
-            writer.close()
-
-
-def _open_tensorboard(directory: pathlib.Path, seeds: Sequence[int], update: int | None) -> list[Any]:
-    """A writer of event files for each seed; what they hold beyond `update` is to be ignored."""
-    import tensorboardX  # An optional dependency.
-
-    purge = 0 if update is None else update + 1
-    suffix = f".{update or 0}"  # By the second and host alone, a run that is soon resumed would write over its file.
-    return [
-        tensorboardX.SummaryWriter(str(directory / f"seed_{seed}"), purge_step=purge, filename_suffix=suffix)
-        for seed in seeds
-    ]
-
-
-def _append(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Appends lines, and waits until they are on the disk: no checkpoint may be newer than they are."""
-    with _reporting(path), path.open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _rewrite(path: pathlib.Path, update: int) -> None:
-    """Keeps the lines of a file up to an update. A line that was cut off is later than that."""
-    kept = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
-        try:
-            is_later = json.loads(line)["update"] > update
-        except json.JSONDecodeError:
-            break
-        if not is_later:
-            kept.append(line)
-    shortened = path.with_suffix(".tmp")
-    with _reporting(path):
-        with shortened.open("w") as file:
-            file.write("".join(kept))
-            file.flush()
-            os.fsync(file.fileno())
-        shortened.replace(path)
-
-
-@contextlib.contextmanager
-def _reporting(path: pathlib.Path) -> Iterator[None]:
-    """Says which file it was that could not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise SaveError(f"cannot write {path}: {error.strerror or error}; the checkpoints are as they were") from error

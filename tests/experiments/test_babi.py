@@ -123,9 +123,9 @@ def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
     monkeypatch.setenv("HOME", str(directory))
     loaded = training.load(directory / "run" / "attention")
     split = loaded.task.loaded.train
-    whole = count_errors(loaded.cell, loaded.variables["params"], split)
+    whole = count_errors(loaded.cell, loaded.variables, split)
     monkeypatch.setattr("experiments.babi._BATCH_STEPS", 3 * split.buckets[0].num_steps)
-    assert count_errors(loaded.cell, loaded.variables["params"], split) == whole
+    assert count_errors(loaded.cell, loaded.variables, split) == whole
     assert sum(questions for _, questions in whole.values()) == split.num_questions
 
 

@@ -74,7 +74,7 @@ def test_training_acts_with_the_parameters_that_it_trains(agent):
     settings = training.TrainingSettings(num_updates=1, batch_size=2, evaluation_episodes=4)
     functions = training.make_functions(TASK, cell, settings)
     batches = training.held_out(TASK, settings)
-    metrics = jax.jit(functions.evaluate)(params, batches)
+    metrics = jax.jit(functions.evaluate)({"params": params}, batches)
     rngs = jax.random.wrap_key_data(batches[0])
     acted = jax.jit(jax.vmap(lambda rng: TASK.act(rng, mnm.policy(cell, {"params": params}))))(rngs)
     np.testing.assert_allclose(metrics["episode_reward"], acted.rewards.sum(axis=1).mean(), rtol=1e-5)

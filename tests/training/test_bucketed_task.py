@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from recall import BUCKETED, SEEDS, SETTINGS, PaddedExample, assert_equal, build
+from recall import BUCKETED, SEEDS, SETTINGS, TASK, PaddedExample, assert_equal, build
 
 from mnm_jax import training
 from mnm_jax.training import loop
@@ -21,8 +21,8 @@ def functions():
 
 
 @pytest.fixture(scope="module")
-def params(functions):
-    return functions.init(jax.random.key(3)).params
+def variables(functions):
+    return functions.init(jax.random.key(3)).variables
 
 
 @pytest.mark.parametrize("name", ["mnm_p", "attention"])
@@ -41,8 +41,11 @@ def test_a_run_cut_anywhere_equals_the_whole_run_byte_for_byte(name, tmp_path):
     assert one == other
 
 
-def test_updates_in_a_row_on_one_bucket_are_one_call():
-    assert loop._draw_buckets(BUCKETED, 0, 6) == [(0, 1), (2, 2), (0, 3)]
+def test_updates_in_a_row_on_one_bucket_are_one_call_and_a_new_bucket_begins_a_chunk():
+    assert loop.draw_buckets(BUCKETED, 0, 6, known={0, 2}) == [(0, 1), (2, 2), (0, 3)]
+    assert loop.draw_buckets(BUCKETED, 0, 6, known={0}) == [(0, 1)]
+    assert loop.draw_buckets(BUCKETED, 1, 5, known={0}) == [(2, 2), (0, 3)]
+    assert loop.draw_buckets(TASK, 0, 6, known=set()) == [(0, 6)]
 
 
 def test_a_bad_update_is_told_wherever_in_a_chunk_it_is(tmp_path):
@@ -55,13 +58,13 @@ def test_a_bad_update_is_told_wherever_in_a_chunk_it_is(tmp_path):
         training.run(Flawed(num_steps=5), build("lstm", BUCKETED), settings, (0, 1), tmp_path)
 
 
-def test_an_evaluation_is_the_mean_over_all_episodes(functions, params):
+def test_an_evaluation_is_the_mean_over_all_episodes(functions, variables):
     batches = training.held_out(BUCKETED, SETTINGS)
     assert [len(batch.inputs) for batch in batches] == [2, 6]
     evaluate = jax.jit(functions.evaluate)
-    means = evaluate(params, batches)
+    means = evaluate(variables, batches)
     single = [
-        evaluate(params, [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], batch)])
+        evaluate(variables, [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], batch)])
         for batch in batches
         for i in range(len(batch.inputs))
     ]
@@ -80,7 +83,7 @@ def test_padding_changes_neither_loss_nor_gradient(name, float64):
     @jax.jit
     @jax.value_and_grad
     def loss(params, examples):
-        metrics = functions.evaluate(params, [examples])
+        metrics = functions.evaluate({"params": params}, [examples])
         return metrics["loss"] + metrics.get("error_after", 0.0)
 
     (value, gradient), (padded_value, padded_gradient) = loss(params, plain), loss(params, padded)
@@ -99,8 +102,8 @@ def test_a_table_has_room_for_the_shape_and_no_more():
 
     spy = Spy(**{field.name: getattr(cell, field.name) for field in dataclasses.fields(cell) if field.name != "parent"})
     functions = training.make_functions(BUCKETED, spy, SETTINGS)
-    params = functions.init(jax.random.key(0)).params
+    variables = functions.init(jax.random.key(0)).variables
     shapes.clear()
-    functions.evaluate(params, training.held_out(BUCKETED, SETTINGS))
+    functions.evaluate(variables, training.held_out(BUCKETED, SETTINGS))
     assert shapes == [3, 5]
     assert cell.with_room(3).max_steps == 3

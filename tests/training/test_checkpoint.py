@@ -1,6 +1,7 @@
 """Checkpoints: the newest are kept, damage and full disks are survived, and what is wrong is said."""
 
 import contextlib
+import os
 import re
 import resource
 
@@ -39,7 +40,7 @@ def full_disk(num_bytes):
 
 
 def test_the_newest_are_kept_and_the_last_one_is_loaded(checkpoints):
-    state, seconds = checkpoints.load(make_state(0))
+    state, seconds, _ = checkpoints.load(make_state(0))
     assert_equal(state, make_state(7))
     assert seconds == 2.5
     newest_two = training.Checkpoints(checkpoints.directory, keep=2)
@@ -67,7 +68,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_and_set_aside(how, c
         checkpoints.load(make_state(0))  # Who only looks changes nothing.
     assert checkpoints.updates() == [3, 7]
     with pytest.warns(UserWarning, match=message):
-        state, seconds = checkpoints.load(make_state(0), set_aside=True)
+        state, seconds, _ = checkpoints.load(make_state(0), set_aside=True)
     assert_equal(state, make_state(3))
     assert seconds == 1.5
     assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["3", "7.damaged"]
@@ -177,7 +178,7 @@ def test_a_run_that_finds_no_room_for_its_metrics_says_so_and_goes_on_when_there
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
 def test_a_run_that_cannot_shorten_its_files_says_so(name, tmp_path):
     training.run(TASK, build("lstm"), SETTINGS, SEEDS, tmp_path, max_seconds=0)
-    (tmp_path / name).with_suffix(".tmp").mkdir()
+    (tmp_path / f"{name}.{os.getpid()}.tmp").mkdir()
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     wanted = f"cannot write {tmp_path / name}: Is a directory; the checkpoints are as they were"
     with pytest.raises(training.SaveError, match=f"^{re.escape(wanted)}$"):

@@ -100,7 +100,7 @@ def test_a_trained_model_is_as_good_as_its_last_line_says(trained):
         assert (loaded.update, loaded.configuration) == (6, LSTM)
         shape = jax.tree.map(lambda leaf: leaf.shape[1:], shapes.params)
         assert jax.tree.map(np.shape, loaded.variables["params"]) == shape
-        metrics = evaluate(loaded.variables["params"], training.held_out(loaded.task, loaded.configuration.training))
+        metrics = evaluate(loaded.variables, training.held_out(loaded.task, loaded.configuration.training))
         line = last[recall.SEEDS[0] if seed is None else seed]
         for name, value in metrics.items():
             np.testing.assert_allclose(value, line[f"eval_{name}"], rtol=1e-5)

@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mnm_jax import training
+from mnm_jax.training import devices
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -82,6 +85,18 @@ def test_what_can_be_shared_out_is_not_refused(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
     for parallel, batch_size, num_seeds in (("data", 16, 3), ("seeds", 3, 16), ("none", 3, 3)):
         assert training.check_divisible(parallel, training.TrainingSettings(1, batch_size), num_seeds) is None
+
+
+def test_processes_agree_on_numbers_of_any_size_exactly(monkeypatch):
+    def gather(mine):
+        mine = np.asarray(jnp.asarray(mine))  # What JAX would send.
+        return np.stack([mine, mine])
+
+    values = [2**24 + 1, -(2**24) - 1, 2**50 + 1, 0.1, float("inf"), True]
+    assert training.max_over_processes(values) == values
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(devices.multihost_utils, "process_allgather", gather)
+    assert training.max_over_processes(values) == values
 
 
 def test_one_device_for_several_processes_is_refused(monkeypatch):

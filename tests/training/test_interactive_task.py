@@ -39,7 +39,11 @@ def test_idle_updates_are_measured_and_change_nothing():
     assert_equal((idle.params, idle.opt_state), (start.params, start.opt_state))
     assert (placement.collect(measured)["gradient_norm"] > 0).all()
     assert (placement.collect(bad_updates) == -1).all()
+    assert (idle.sums["num_measured"] == 2).all()
+    assert (idle.sums["num_applied"] == 0).all()
     after = placement.collect(placement.train_chunk(state, 1)[0])
+    assert (after.sums["num_measured"] == 3).all()
+    assert (after.sums["num_applied"] == 1).all()
     changes = jax.tree.map(lambda new, old: np.abs(new - old).max(), after.params, start.params)
     # Without so large an epsilon the first step of Adam would be as large as the learning rate.
     assert 0 < max(jax.tree.leaves(changes)) < 0.1 * SETTINGS.learning_rate

@@ -12,8 +12,8 @@ import pytest
 from recall import SEEDS, SETTINGS, TASK, assert_equal, build, damage
 
 from mnm_jax import models, training
+from mnm_jax.cells.embedding import drop_features
 from mnm_jax.tasks.dictionary import Dictionary
-from mnm_jax.training.update import _drop_features
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -276,14 +276,16 @@ class TestEmbeddingDropout:
         batches = training.held_out(TASK, SETTINGS)
         cell = build("mnm_p")
         one, other = (
-            training.make_functions(TASK, cell, settings).evaluate(jax.tree.map(lambda x: x[0], params), batches)
+            training.make_functions(TASK, cell, settings).evaluate(
+                {"params": jax.tree.map(lambda x: x[0], params)}, batches
+            )
             for settings in (SETTINGS, self.SETTINGS)
         )
         assert_equal(one, other)
 
     def test_keeps_the_mean_and_drops_a_share(self):
         kernel = np.ones((200, 50), np.float32)
-        dropped = _drop_features({"embedding": {"kernel": kernel}, "other": kernel}, jax.random.key(0), 0.2)
+        dropped = drop_features({"embedding": {"kernel": kernel}, "other": kernel}, jax.random.key(0), 0.2)
         values = np.asarray(dropped["embedding"]["kernel"])
         assert set(np.unique(values)) == {np.float32(0), np.float32(1.25)}
         assert np.mean(values == 0) == pytest.approx(0.2, abs=0.02)
@@ -291,7 +293,7 @@ class TestEmbeddingDropout:
 
     def test_needs_an_embedding(self):
         with pytest.raises(ValueError, match="embedding_dropout wants a cell with parameters named 'embedding'"):
-            _drop_features({}, jax.random.key(0), 0.2)
+            drop_features({}, jax.random.key(0), 0.2)
 
     @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
     def test_names_a_rate_that_is_not_possible(self, rate):

@@ -1,0 +1,75 @@
+"""How to train, and the optimiser that follows from it."""
+
+import dataclasses
+from typing import ClassVar
+
+import optax
+
+from mnm_jax import _checks
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+      num_updates: how many updates in all.
+      batch_size: episodes per update, `B`.
+      learning_rate: of Adam.
+      adam_epsilon: what Adam adds to the root of the second moment.
+      schedule: of the learning rate: `'constant'`, or `'cosine'`, which ends at zero after `num_updates`.
+      clip_norm: the largest global norm of the gradient; what is above is scaled down to it.
+      meta_weight: weight of the meta-objective in the loss, lambda. Of no effect for a cell without a written memory.
+      idle_updates: the first so many updates compute everything and change nothing.
+      embedding_dropout: share of the numbers in the cell's embedding that an update puts at zero, drawn anew for each
+        update, the others being scaled up. As in Gal and Ghahramani ("A Theoretically Grounded Application of Dropout
+        in Recurrent Neural Networks", NeurIPS 2016) the mask belongs to the words and not to the steps; but it takes
+        single features of a word, not whole words, and is the same for all episodes of an update. Evaluations are
+        without. Not for an `InteractiveTask`.
+      evaluate_every: updates between two evaluations.
+      evaluation_episodes: how many held-out episodes an evaluation takes, the same ones every time.
+      evaluation_seed: seed of the held-out episodes.
+    """
+
+    num_updates: int
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    adam_epsilon: float = 1e-8
+    schedule: str = "constant"
+    clip_norm: float = 1.0
+    meta_weight: float = 0.03
+    idle_updates: int = 0
+    embedding_dropout: float = 0.0
+    evaluate_every: int = 50
+    evaluation_episodes: int = 256
+    evaluation_seed: int = 1_000_000
+
+    # Those that only `default_optimizer` looks at.
+    OF_OPTIMIZER: ClassVar[tuple[str, ...]] = ("learning_rate", "adam_epsilon", "schedule", "clip_norm")
+
+    def __post_init__(self) -> None:
+        _checks.check_choice("schedule", self.schedule, ("constant", "cosine"))
+        _checks.check_positive(
+            num_updates=self.num_updates,
+            batch_size=self.batch_size,
+            evaluate_every=self.evaluate_every,
+            evaluation_episodes=self.evaluation_episodes,
+        )
+        if self.idle_updates < 0:
+            raise ValueError(f"idle_updates must not be negative, got {self.idle_updates!r}")
+        for name in ("learning_rate", "adam_epsilon", "clip_norm", "meta_weight"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be finite and not negative, got {value!r}")
+        if not 0 <= self.embedding_dropout < 1:
+            raise ValueError(f"embedding_dropout must be at least 0 and below 1, got {self.embedding_dropout!r}")
+
+
+def default_optimizer(settings: TrainingSettings) -> optax.GradientTransformation:
+    """The optimiser that the settings ask for: the gradient's global norm clipped, then Adam, with a schedule."""
+    learning_rate = settings.learning_rate
+    if settings.schedule == "cosine":
+        learning_rate = optax.cosine_decay_schedule(learning_rate, settings.num_updates)
+    return optax.chain(
+        optax.clip_by_global_norm(settings.clip_norm), optax.adam(learning_rate, eps=settings.adam_epsilon)
+    )
