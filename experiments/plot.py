@@ -3,7 +3,8 @@
     python -m experiments.plot WORKDIR [WORKDIR...]
 
 writes into each working directory `learning_curves.png` and, of the dictionary task, `takeoff.md`, `takeoff.csv`,
-`generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of the bAbI tasks
+`generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
+multi-query associative recall `recall.md`, `recall.csv` and `recall.png`; of the bAbI tasks
 `errors.md`, `errors.csv` and `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png` and for each agent
 `episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`.
 """
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import command_line
-from mnm_jax.analysis import costs, curves, errors, lifetimes, similarity, style, takeoff
+from mnm_jax.analysis import costs, curves, errors, lifetimes, recall, similarity, style, takeoff
 from mnm_jax.analysis.maze import save_gif
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
-from mnm_jax.tasks import MazeTask, algorithmic
+from mnm_jax.tasks import MazeTask, MultiQueryRecall, algorithmic
 from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
 from mnm_jax.tasks.maze import reference_levels
@@ -109,8 +110,8 @@ def _make_maze_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
 def _make_algorithmic_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
     task = algorithmic.TASKS[runs[0].experiment](**runs[0].task)
     name = runs[0].experiment.replace("_", " ")
-    sizes = ", ".join(f"{value} {key.replace('num_', '').replace('_', ' ')}" for key, value in runs[0].task.items())
-    title, metrics = f"{name}: {sizes}", ("sequence_accuracy", "bits")
+    sizes = ", ".join(f"{key.removeprefix('num_').replace('_', ' ')} {value}" for key, value in runs[0].task.items())
+    title, metrics = f"{name} ({sizes})", ("sequence_accuracy", "bits")
     paths = [workdir / file for file in ("learning_curves.png", "costs.md", "costs.csv")]
     curves.learning_curves(runs, f"Learning curves\n{title}", {}, metrics).savefig(paths[0])
     rows = [costs.summarize(run) for run in runs]
@@ -125,10 +126,52 @@ def _make_algorithmic_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
     return paths
 
 
+def _make_recall_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    task = MultiQueryRecall(**runs[0].task)
+    path = workdir / "learning_curves.png"
+    title = f"Learning curves\n{_describe_recall(task)}"
+    curves.learning_curves(runs, title, task.levels(), ("query_accuracy",)).savefig(path)
+    _with_generalization(workdir, runs)
+    return [path, *compare_recall(runs, workdir)]
+
+
+def compare_recall(runs: Sequence[Run], directory: Path) -> list[Path]:
+    """Writes the figure and the table of runs on multi-query associative recall, with any sizes of memory.
+
+    Args:
+      runs: all on the same task.
+      directory: where to.
+
+    Returns:
+      The files written.
+    """
+    task = MultiQueryRecall(**runs[0].task)
+    rows = [recall.summarize(run) for run in runs]
+    numbers = sorted({task.num_pairs, *(int(size) for run in runs for size in run.sizes)})
+    levels = {
+        n: dataclasses.replace(task, num_pairs=n).levels()["values but not keys"]["query_accuracy"] for n in numbers
+    }
+    paths = [directory / name for name in ("recall.png", "recall.md", "recall.csv")]
+    floats, title = [row.state_floats for row in rows], _describe_recall(task)
+    curves.recall_curves(runs, floats, title, levels, task.num_pairs).savefig(paths[0])
+    paths[1].write_text(recall.to_markdown(rows))
+    paths[2].write_text(recall.to_csv(rows))
+    return paths
+
+
+def _describe_recall(task: MultiQueryRecall) -> str:
+    fillers = "random fillers" if task.random_fillers else "one filler"
+    return (
+        f"multi-query associative recall, {task.num_pairs} pairs in {task.num_steps} steps, a vocabulary of "
+        f"{task.vocabulary_size:,}, {fillers}"
+    )
+
+
 _MAKERS = {
     "dictionary": _make_dictionary_figures,
     "babi": _make_babi_figures,
     "maze": _make_maze_figures,
+    "mqar": _make_recall_figures,
     **dict.fromkeys(algorithmic.TASKS, _make_algorithmic_figures),
 }
 

@@ -27,6 +27,7 @@ _QUANTITIES = {
     "word_accuracy": "word accuracy\n(fraction of words)",
     "character_accuracy": "character accuracy\n(fraction of characters)",
     "answer_accuracy": "answer accuracy\n(fraction of questions)",
+    "query_accuracy": "query accuracy\n(fraction of queries)",
     "sequence_accuracy": "sequence accuracy\n(fraction wholly right)",
 }
 _BITS = "bits"  # The one quantity that is no fraction, and the better the smaller.
@@ -80,7 +81,7 @@ def learning_curves(
       title: the title, but for the number of seeds and the meaning of the band, which are added.
       levels: reference levels by name, for each its value of every metric.
       metrics: what to show, one panel each: `word_accuracy`, `character_accuracy`, `answer_accuracy`,
-        `sequence_accuracy`, `bits`.
+        `query_accuracy`, `sequence_accuracy`, `bits`.
 
     Returns:
       The figure. Its last panel, the error before and after the write, is there if any run has such an error.
@@ -217,6 +218,63 @@ def generalization_curves(
     handles += [
         Line2D([], [], color=_REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, label=name) for name in levels
     ]
+    _finish_figure(figure, runs, title, handles)
+    return figure
+
+
+def recall_curves(
+    runs: Sequence[Run], floats: Sequence[int], title: str, levels: Mapping[int, float], trained_size: int
+) -> Figure:
+    """Draws how much of what was read is recalled: against how much was read, and against the size of the state.
+
+    Args:
+      runs: the models, each perhaps with several sizes of memory, and all but for that alike.
+      floats: of each run, how many floats its state has.
+      title: the title, but for the number of seeds and the meaning of the band, which are added.
+      levels: for each number of pairs the query accuracy of one who knows the values and not their keys.
+      trained_size: the number of pairs in training.
+
+    Returns:
+      The figure. Its first panel shows for each model the run with the largest state.
+    """
+    names = list(dict.fromkeys(run.model for run in runs))
+    looks = style.styles(names)
+    figure = Figure(figsize=(10.5, 5), layout="constrained", dpi=150)
+    by_pairs, by_floats = figure.subplots(1, 2, sharey=True)
+    shown = []
+    for name in names:
+        own = sorted((size, i) for i, (size, run) in enumerate(zip(floats, runs, strict=True)) if run.model == name)
+        of_model = [runs[i] for _, i in own]
+        shown.append(of_model[-1])
+        if len(shown[-1].sizes):
+            accuracies = shown[-1].generalization["query_accuracy"]
+            _plot_seeds(by_pairs, shown[-1].sizes, accuracies, looks[name], show_each=True)
+        final = np.stack([run.metrics["eval_query_accuracy"][:, -1] for run in of_model], axis=1)
+        _plot_seeds(by_floats, np.array([size for size, _ in own]), final, looks[name], show_each=True)
+        if len(own) == 1:  # A line of one point shows no band.
+            by_floats.scatter(np.full(len(final), own[0][0]), final, s=14, color=looks[name].color, alpha=0.5)
+    numbers = sorted(levels)
+    by_pairs.plot(numbers, [levels[n] for n in numbers], color=_REFERENCE_COLOR, linestyle=":", linewidth=1.2)
+    by_pairs.axvline(trained_size, color="0.6", linewidth=1, zorder=0)
+    by_pairs.text(
+        trained_size,
+        1.02,
+        f"trained on {trained_size}",
+        transform=by_pairs.get_xaxis_transform(),
+        size=8.5,
+        ha="center",
+    )
+    by_pairs.set_xscale("log", base=2)
+    by_pairs.set_xticks(numbers, [str(number) for number in numbers])
+    by_pairs.set_xlabel("pairs in an episode (number, logarithmic)")
+    _label_quantity(by_pairs, "query_accuracy")
+    by_floats.set_xscale("log")
+    by_floats.set_xlabel(f"state carried from step to step (floats, logarithmic), {trained_size} pairs")
+    for axes in (by_pairs, by_floats):
+        axes.xaxis.set_minor_locator(NullLocator())
+        _finish(axes)
+    handles = _handles(shown, [looks[run.model] for run in shown]) + _seed_handles(shown)
+    handles.append(Line2D([], [], color=_REFERENCE_COLOR, linestyle=":", label="values but not keys"))
     _finish_figure(figure, runs, title, handles)
     return figure
 

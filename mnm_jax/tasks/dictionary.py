@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks, objectives
+from mnm_jax.tasks._draws import distinct_numbers
 
 _MARKS = (";", "?")
 
@@ -116,7 +117,7 @@ class Dictionary:
           An `Example` of `num_steps` steps.
         """
         rng_sources, rng_targets, rng_queries = jax.random.split(rng, 3)
-        sources = _distinct_numbers(rng_sources, self.num_pairs, self.max_num_pairs)
+        sources = distinct_numbers(rng_sources, self.num_pairs, self.max_num_pairs)
         sources = _digits(sources, self.source_alphabet_size, self.word_length)
         targets = jax.random.randint(rng_targets, (self.num_pairs, self.word_length), 0, self.target_alphabet_size)
         asked = jax.random.permutation(rng_queries, self.num_pairs)[: self._num_asked]
@@ -200,24 +201,6 @@ def _names(letters: str, size: int) -> list[str]:
 def _digits(numbers: jax.Array, base: int, length: int) -> jax.Array:
     """The digits of numbers below `base**length`, highest first: `[n] -> [n, length]`."""
     return numbers[:, None] // base ** jnp.arange(length - 1, -1, -1) % base
-
-
-def _distinct_numbers(rng: jax.Array, count: int, limit: int) -> jax.Array:
-    """Draws `count` distinct numbers below `limit` in random order, in O(count^2) whatever `limit` is.
-
-    Robert Floyd's algorithm (Bentley and Floyd, "A sample of brilliance", CACM 30(9), 1987): for each top in turn draw
-    a number up to and including the top, and take the top itself if that number was drawn before.
-    """
-    rng_numbers, rng_order = jax.random.split(rng)
-    tops = jnp.arange(limit - count, limit, dtype=jnp.int32)
-    draws = jax.random.randint(rng_numbers, (count,), 0, tops + 1, jnp.int32)
-
-    def draw(i: jax.Array, chosen: jax.Array) -> jax.Array:
-        is_taken = jnp.any(jnp.where(jnp.arange(count) < i, chosen == draws[i], False))
-        return chosen.at[i].set(jnp.where(is_taken, tops[i], draws[i]))
-
-    chosen = jax.lax.fori_loop(0, count, draw, jnp.zeros(count, jnp.int32))
-    return jax.random.permutation(rng_order, chosen)
 
 
 def _expected_mode_share(num_draws: int, num_kinds: int) -> float:
