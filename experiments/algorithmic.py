@@ -31,9 +31,8 @@ def introduce(task: algorithmic.BitTask, settings: training.TrainingSettings) ->
 
 
 def lengths_to_evaluate(task: algorithmic.BitTask) -> list[int]:
-    """Half the length, the length itself, and one and a half, two, three and four times the length of training."""
-    longest = task.max_length
-    return sorted({max(2, longest * quarters // 4) for quarters in (2, 4, 6, 8, 12, 16)})
+    """Half the longest length of training, this length itself, twice and four times as much."""
+    return sorted({max(2, task.max_length // 2), *(times * task.max_length for times in (1, 2, 4))})
 
 
 def conclude(configuration: training.Configuration, report: training.Report, directory: pathlib.Path) -> None:

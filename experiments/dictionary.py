@@ -8,18 +8,16 @@ A writer of your own is a model too: `--models=my_module:my_writer`, a function 
 """
 
 import dataclasses
-import json
 import pathlib
 
 import jax
 
-from experiments import launcher, plot, products
+from experiments import generalization, launcher, plot, products
 from mnm_jax import training
-from mnm_jax._files import write_whole
 from mnm_jax.tasks.dictionary import Dictionary
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "dictionary.py"
-_EPISODE, _GENERALIZATION = "episode.npz", "generalization.jsonl"
+_EPISODE = "episode.npz"
 
 
 def introduce(task: Dictionary, settings: training.TrainingSettings) -> None:
@@ -41,21 +39,9 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     example = task.sample(jax.random.key(configuration.training.evaluation_seed))
     products.save_episode(task, configuration.cell(), report.state.variables, example, directory / _EPISODE)
     if report.is_finished:
-        _generalize(configuration, report.state, directory / _GENERALIZATION)
-
-
-def _generalize(configuration: training.Configuration, state: training.TrainState, path: pathlib.Path) -> None:
-    """Evaluates a model on smaller and larger dictionaries than it was trained on."""
-    lines = []
-    for num_pairs in num_pairs_to_evaluate(configuration.task):
-        task = dataclasses.replace(configuration.task, num_pairs=num_pairs, num_queries=None)
-        placement = training.place(task, configuration.cell(task), configuration.training)
-        examples = training.held_out(task, configuration.training)
-        metrics = placement.collect(placement.evaluate(placement.spread(state), examples))
-        for i, seed in enumerate(configuration.seeds):
-            values = {metric: float(metrics[metric][i]) for metric in ("character_accuracy", "word_accuracy")}
-            lines.append(json.dumps({"seed": seed, "num_pairs": num_pairs, **values}) + "\n")
-    write_whole(path, "".join(lines))
+        sizes = num_pairs_to_evaluate(task)
+        tasks = {size: dataclasses.replace(task, num_pairs=size, num_queries=None) for size in sizes}
+        generalization.evaluate(configuration, report.state, tasks, "num_pairs", directory)
 
 
 def run() -> None:
@@ -66,7 +52,7 @@ def run() -> None:
             default_config=f"{_CONFIGS}:demo",
             introduce=introduce,
             conclude=conclude,
-            products=(_GENERALIZATION,),
+            products=(generalization.FILE,),
             report=plot.report,
         )
     )
