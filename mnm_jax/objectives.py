@@ -3,9 +3,9 @@
 Every function works on ONE episode. Axes: `T` time steps.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mnm_jax import _checks
@@ -15,17 +15,16 @@ def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """The mean over the entries that count; 0 if there are none.
 
     Args:
-      values: any shape; entries that do not count may be anything, non-finite too.
-      mask: of the same shape, true (or 1) where an entry counts.
+      values: any shape; entries that do not count may be anything, non-finite too, and get a gradient of 0.
+      mask: booleans of the same shape, true where an entry counts.
 
     Returns:
       `[]`.
 
     Raises:
-      AssertionError: if the shapes differ.
+      AssertionError: if the mask is of another shape, or not boolean.
     """
-    chex.assert_equal_shape([values, mask], custom_message="arguments 'values' and 'mask'")
-    mask = mask.astype(bool)
+    _checks.check_mask("mask", mask, jnp.shape(values))
     # The entries are replaced, not multiplied by zero, which would let a non-finite one through.
     return jnp.sum(jnp.where(mask, values, 0)) / jnp.maximum(jnp.sum(mask), 1)
 
@@ -34,18 +33,28 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, mask: jax.Array) -> jax
     """The mean cross-entropy over the answer steps, in nats.
 
     Args:
-      logits: `[T, num_classes]`.
-      targets: `[T]`, integers below `num_classes`.
-      mask: `[T]`, true at the steps where an answer is due.
+      logits: `[T, num_classes]`; where no answer is due they may be anything, non-finite too, and get a gradient of 0.
+      targets: `[T]`, integers below `num_classes` where an answer is due, and whatever they like elsewhere. If they are
+        traced, a target that is no class makes the result NaN.
+      mask: `[T]`, booleans, true at the steps where an answer is due.
 
     Returns:
       `[]`.
 
     Raises:
-      AssertionError: if a shape does not fit.
+      AssertionError: if a shape or type does not fit.
+      ValueError: if a target is no class.
     """
-    _checks.check_array("logits", logits, (targets.shape[0], None))
-    return masked_mean(optax.softmax_cross_entropy_with_integer_labels(logits, targets), mask)
+    _checks.check_array("logits", logits, (None, None))
+    num_steps, num_classes = logits.shape
+    _checks.check_index("targets", targets, (num_steps,))
+    _checks.check_mask("mask", mask, (num_steps,))
+    if _checks.is_concrete(targets) and _checks.is_concrete(mask):
+        _checks.check_index("targets", np.asarray(targets)[np.asarray(mask)], (None,), num_classes)
+    # Before the logarithm, whose gradient at a non-finite logit is not finite even if nothing comes back to it.
+    logits = jnp.where(mask[:, None], logits, 0)
+    entropies = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return masked_mean(entropies * _one_if(_is_index(targets, num_classes), logits.dtype), mask)
 
 
 def meta_objective(error_after: jax.Array, length: int | jax.Array | None = None) -> jax.Array:
@@ -62,11 +71,15 @@ def meta_objective(error_after: jax.Array, length: int | jax.Array | None = None
       `[]`.
 
     Raises:
-      AssertionError: if `error_after` is not of shape `[T]`.
+      AssertionError: if `error_after` is not of shape `[T]`, or `length` no single whole number.
+      ValueError: if `length` is known and not of 0 to `T`.
     """
     _checks.check_array("error_after", error_after, (None,))
     num_steps = error_after.shape[0]
-    return masked_mean(error_after, jnp.arange(num_steps) < (num_steps if length is None else length))
+    if length is None:
+        return jnp.mean(error_after)
+    _checks.check_length("length", length, num_steps)
+    return masked_mean(error_after, jnp.arange(num_steps) < length)
 
 
 def discounted_returns(rewards: jax.Array, discount: float) -> jax.Array:
@@ -80,9 +93,11 @@ def discounted_returns(rewards: jax.Array, discount: float) -> jax.Array:
       `[T]`.
 
     Raises:
-      AssertionError: if `rewards` is not of shape `[T]`.
+      AssertionError: if `rewards` is not of shape `[T]`, or `discount` no single number.
     """
     _checks.check_array("rewards", rewards, (None,))
+    _checks.check_number("discount", discount)
+    discount = jnp.asarray(discount, rewards.dtype)
 
     def body(later: jax.Array, reward: jax.Array) -> tuple[jax.Array, jax.Array]:
         total = reward + discount * later
@@ -113,7 +128,8 @@ def actor_critic(
     Args:
       logits: `[T, num_actions]`, of the policy.
       values: `[T]`, predictions of the returns.
-      actions: `[T]`, what was done.
+      actions: `[T]`, what was done, integers below `num_actions`. If they are traced, one that is no action makes the
+        result NaN.
       rewards: `[T]`, what it brought.
       discount: gamma.
       value_weight: of the squared error of the values.
@@ -123,16 +139,30 @@ def actor_critic(
       `[]`.
 
     Raises:
-      AssertionError: if a shape does not fit.
+      AssertionError: if a shape or type does not fit.
+      ValueError: if an action is none.
     """
     _checks.check_array("rewards", rewards, (None,))
     num_steps = rewards.shape[0]
     _checks.check_array("logits", logits, (num_steps, None))
     _checks.check_array("values", values, (num_steps,))
-    chex.assert_shape(actions, (num_steps,), custom_message="argument 'actions'")
-    log_policy = jax.nn.log_softmax(logits)
+    num_actions = logits.shape[1]
+    _checks.check_index("actions", actions, (num_steps,), num_actions)
+    _checks.check_number("value_weight", value_weight)
+    _checks.check_number("concentration_weight", concentration_weight)
+    log_policy = jax.nn.log_softmax(logits) * _one_if(_is_index(actions, num_actions), logits.dtype)[:, None]
     errors = discounted_returns(rewards, discount) - values
     chosen = jnp.take_along_axis(log_policy, actions[:, None], axis=1)[:, 0]
     concentration = jnp.sum(jnp.exp(2 * log_policy), axis=-1)
     steps = -chosen * jax.lax.stop_gradient(errors) + value_weight * errors**2 + concentration_weight * concentration
     return jnp.mean(steps)
+
+
+def _is_index(indices: jax.Array, size: int) -> jax.Array:
+    """Which integers are of 0 to below `size`."""
+    return (indices >= 0) & (indices < size)
+
+
+def _one_if(valid: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """1 or NaN. A factor, so that the gradient is NaN as well."""
+    return jnp.where(valid, jnp.ones((), dtype), jnp.full((), jnp.nan, dtype))

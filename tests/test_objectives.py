@@ -34,12 +34,69 @@ def test_meta_objective_is_a_mean_over_valid_steps():
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(AssertionError, match="'values' and 'mask'"):
-        objectives.masked_mean(jnp.ones(3), jnp.ones(2))
-    with pytest.raises(AssertionError, match="'logits'"):
-        objectives.cross_entropy(jnp.ones((3, 2)), jnp.zeros(4, int), jnp.ones(4))
+    with pytest.raises(AssertionError, match="'mask'"):
+        objectives.masked_mean(jnp.ones(3), jnp.ones(2, bool))
+    with pytest.raises(AssertionError, match="'mask': wants booleans"):
+        objectives.masked_mean(jnp.ones(3), jnp.array([0.5, 1.0, 0.0]))
+    arguments = {"logits": jnp.ones((3, 2)), "targets": jnp.zeros(3, int), "mask": jnp.ones(3, bool)}
+    wrong = {
+        "logits": [jnp.ones(3), jnp.ones((3, 2), int)],
+        "targets": [jnp.zeros(4, int), jnp.zeros(3), jnp.zeros((3, 1), int)],
+        "mask": [jnp.ones(4, bool), jnp.ones(3)],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(AssertionError, match=f"'{name}'"):
+                objectives.cross_entropy(**arguments | {name: value})
     with pytest.raises(AssertionError, match="'error_after'"):
         objectives.meta_objective(jnp.ones((3, 1)))
+    for length in (jnp.array([True, True, False]), 1.5, True, jnp.float32(2)):
+        with pytest.raises(AssertionError, match=r"'length': wants .*one whole number"):
+            objectives.meta_objective(jnp.ones(3), length)
+    for length in (-1, 4):
+        with pytest.raises(ValueError, match="'length': wants a whole number of 0 to 3"):
+            objectives.meta_objective(jnp.ones(3), length)
+
+
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_what_does_not_count_has_no_part_in_value_and_gradient(value):
+    rng = np.random.default_rng(0)
+    logits, targets, mask = (
+        jnp.array(rng.normal(size=(3, 4)), float),
+        jnp.array([2, 1, 0]),
+        jnp.array([True, False, True]),
+    )
+    loss = jax.value_and_grad(objectives.cross_entropy)
+    expected, expected_gradient = loss(logits[::2], targets[::2], mask[::2])
+    got, gradient = loss(logits.at[1].set(value), targets.at[1].set(-100), mask)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient[::2], expected_gradient, rtol=1e-6)
+    np.testing.assert_array_equal(gradient[1], 0)
+
+    got, gradient = jax.value_and_grad(objectives.meta_objective)(jnp.array([1.0, 3.0, value]), 2)
+    assert got == 2
+    np.testing.assert_array_equal(gradient, [0.5, 0.5, 0])
+
+
+def test_a_target_or_an_action_beyond_the_last_is_refused_or_not_a_number():
+    logits, targets, mask = jnp.zeros((2, 3)), jnp.array([1, 0]), jnp.array([True, True])
+    traced_loss = jax.jit(jax.value_and_grad(objectives.cross_entropy))
+    weights = {"discount": 0.9, "value_weight": 0.1, "concentration_weight": 0.03}
+
+    def reinforce(logits, actions):
+        return objectives.actor_critic(logits, jnp.zeros(2), actions, jnp.ones(2), **weights)
+
+    traced_reinforce = jax.jit(jax.value_and_grad(reinforce))
+    assert all(np.isfinite(x).all() for x in (*traced_loss(logits, targets, mask), *traced_reinforce(logits, targets)))
+    for wrong in (-1, 3):
+        indices = targets.at[1].set(wrong)
+        with pytest.raises(ValueError, match=f"'targets': wants integers of 0 to 2, got {wrong}"):
+            objectives.cross_entropy(logits, indices, mask)
+        with pytest.raises(ValueError, match=f"'actions': wants integers of 0 to 2, got {wrong}"):
+            reinforce(logits, indices)
+        for value, gradient in (traced_loss(logits, indices, mask), traced_reinforce(logits, indices)):
+            assert np.isnan(value)
+            assert np.isnan(gradient[1]).all()
 
 
 def test_returns_add_up_what_is_still_to_come():
@@ -90,3 +147,8 @@ def test_actor_critic_names_the_argument_of_a_wrong_shape():
     for name in arguments:
         with pytest.raises(AssertionError, match=f"'{name}'"):
             objectives.actor_critic(**arguments | {name: jnp.zeros((2, 4, 1))}, **weights)
+    with pytest.raises(AssertionError, match="'actions': wants integers"):
+        objectives.actor_critic(**arguments | {"actions": jnp.zeros(3)}, **weights)
+    for name in weights:
+        with pytest.raises(AssertionError, match=f"'{name}': wants a single number"):
+            objectives.actor_critic(**arguments, **weights | {name: jnp.ones(3)})
