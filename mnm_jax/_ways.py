@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _chunked, _reversible
-from mnm_jax._trees import is_explicitly_sharded, vary, varying_axes
+from mnm_jax._trees import is_explicitly_sharded, vary, varying_axes, zero_unless
 from mnm_jax.cells.written import WrittenCell
 
 PyTree = Any
@@ -82,6 +82,9 @@ def _run(
     valid = None
     if length is not None:
         valid = jnp.arange(num_steps) < (length[:, None] if is_batch else length)
+        # Padding may be anything, such as a symbol that is none: of zeros nothing comes that is not finite.
+        blank = jax.vmap(zero_unless)
+        inputs = (jax.vmap(blank) if is_batch else blank)(valid, inputs)
 
     walk = _reversible.walk_length(growth, options.anchor_every)
     # Copies of the memory after so few steps would be more than the states that recomputing keeps.

@@ -68,7 +68,7 @@ def unroll(
       inputs: `[T, input_size]`, or `[T]` symbols, or a pytree of such.
       carry: the state to go on from; `None` for the start of an episode.
       length: how many of the `T` steps count, a whole number `[]`; may be traced. From there on outputs and trace are
-        zero and the state stays as it is, whatever the inputs there are, as long as they are finite.
+        zero and the state stays as it is, whatever the inputs there are, even if they are not finite, or no symbols.
       reversible: whether to save memory in the gradient: by walking the memory back, if its changes can be taken back
         and the cell holds no traced values, else by recomputing a part of the episode at a time. `False` is the plain
         `lax.scan`, to the same numbers up to rounding; forward-mode derivatives (`jax.jvp`, `jax.hessian`) of a cell

@@ -1,4 +1,10 @@
-"""Recurrent cells with one signature: `cell(carry, inputs) -> (carry, (output, trace))`, on one episode."""
+"""Recurrent cells with one signature: `cell(carry, inputs) -> (carry, (output, trace))`, on one episode.
+
+Types: parameters are made as float32, also under `jax_enable_x64`. The state at the start of an episode is in the type
+of the parameters. Whatever is computed, the state, the output and the trace, is in the type of the parameters promoted
+with that of the inputs (`jnp.promote_types`), and symbols, which are integers, leave it at that of the parameters. So
+parameters and inputs in bfloat16 give bfloat16 throughout, and inputs in float64 give float64.
+"""
 
 from mnm_jax.cells.attention import Attention, AttentionCarry
 from mnm_jax.cells.controller import LSTMCarry, LSTMCell

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _checks
+from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.written import WrittenCell
@@ -67,8 +68,9 @@ def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
       The weights `[S, H]`. Each column sums to one, and is exactly zero from row `count` on.
 
     Raises:
-      AssertionError: if rows or queries have another shape or are not floating-point.
+      AssertionError: if an argument has another shape or type.
     """
+    _checks.check_index("count", count, ())
     _checks.check_array("queries", queries, (None, None))
     num_heads, key_size = queries.shape
     _checks.check_array("rows", rows, (None, num_heads, None))
@@ -76,7 +78,8 @@ def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
     padded = jnp.pad(queries, ((0, 0), (0, rows.shape[2] - key_size)))
     scores = jnp.einsum("shw,hw->sh", rows, padded) * key_size**-0.5
     is_written = jnp.arange(len(rows)) < count
-    return nn.softmax(jnp.where(is_written[:, None], scores, -jnp.inf), axis=0)
+    # No infinity, which `jax_debug_infs` would report: the exponential of the lowest number is exactly zero as well.
+    return nn.softmax(jnp.where(is_written[:, None], scores, jnp.finfo(scores.dtype).min), axis=0)
 
 
 class Attention(WrittenCell):
@@ -168,12 +171,13 @@ class Attention(WrittenCell):
         width = self.key_size + self.value_size
         # The key only shapes the interface of linen: the LSTM starts at zero.
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
-        return AttentionCarry(
+        carry = AttentionCarry(
             controller,
             memory=(Layer(jnp.zeros((self.max_steps, self.num_heads * width), jnp.float32), bias=None),),
             count=jnp.zeros((), jnp.int32),
             read=jnp.zeros(self.value_size, jnp.float32),
         )
+        return in_parameter_type(self, carry)
 
     def control(self, carry: AttentionCarry, inputs: jax.Array) -> AttentionControl:
         """Embedding, LSTM and interface. `inputs`: one input; see `Embedding`."""

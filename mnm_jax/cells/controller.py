@@ -22,7 +22,8 @@ class LSTMCell(nn.RNNCellBase):
     Attributes:
       features: width of the state.
       forget_bias: added to the forget gate.
-      dtype: of the matrix products; `None` for that of the inputs. The state and the gates are in that of the inputs.
+      dtype: of the matrix products. The state and the gates are in that of the inputs then. `None` for the type that
+        parameters, state and inputs are promoted to, in which everything is computed.
     """
 
     features: int
@@ -34,28 +35,38 @@ class LSTMCell(nn.RNNCellBase):
         """One step.
 
         Args:
-          carry: `(c, h)`, each `[features]`.
-          inputs: `[input_size]`.
+          carry: `(c, h)`, each `[features]`, with any axes of a batch before it.
+          inputs: `[input_size]`, with the same axes before it.
 
         Returns:
           The next carry, and `h`.
         """
         c, h = carry
-        from_input = nn.Dense(4 * self.features, dtype=self.dtype, name="input")
+        from_input = nn.Dense(4 * self.features, dtype=self.dtype, name="input")(inputs)
         from_state = nn.Dense(
             4 * self.features, use_bias=False, kernel_init=_orthogonal_gates, dtype=self.dtype, name="recurrent"
-        )
-        gates = from_input(inputs).astype(inputs.dtype) + from_state(h).astype(h.dtype)
-        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        )(h)
+        if self.dtype is not None:  # That of the products alone.
+            from_input, from_state = from_input.astype(inputs.dtype), from_state.astype(h.dtype)
+        i, f, g, o = jnp.split(from_input + from_state, 4, axis=-1)
         c = nn.sigmoid(f + self.forget_bias) * c + nn.sigmoid(i) * jnp.tanh(g)
         h = nn.sigmoid(o) * jnp.tanh(c)
         return (c, h), h
 
     @nn.nowrap
     def initialize_carry(self, rng: jax.Array, input_shape: tuple[int, ...]) -> LSTMCarry:
-        """The state at zero; `rng` and `input_shape` are what linen asks of every recurrent cell."""
-        del rng, input_shape
-        return jnp.zeros(self.features, jnp.float32), jnp.zeros(self.features, jnp.float32)
+        """The state at zero.
+
+        Args:
+          rng: not used; linen asks it of every recurrent cell.
+          input_shape: of the inputs of one step; all its axes but the last are those of a batch, as in linen.
+
+        Returns:
+          `(c, h)`, each of the shape `input_shape` but with `features` in its last axis.
+        """
+        del rng
+        shape = (*input_shape[:-1], self.features)
+        return jnp.zeros(shape, jnp.float32), jnp.zeros(shape, jnp.float32)
 
     @property
     def num_feature_axes(self) -> int:

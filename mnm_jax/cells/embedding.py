@@ -36,26 +36,43 @@ class Embedding(nn.Module):
             without a vocabulary, a dense vector `[input_size]`.
 
         Returns:
-          `[size]`.
+          `[size]`; NaN for a traced symbol that is not in the vocabulary.
 
         Raises:
-          AssertionError: if the inputs are none of these.
-          ValueError: if the size is below 1.
+          AssertionError: if the inputs are none of these, or of another width than those that the parameters are for.
+          ValueError: if a size is below 1, or a symbol is known and not in the vocabulary.
         """
         _checks.check_positive(embedding_size=self.size)
+        if self.vocabulary_size is not None:
+            _checks.check_positive(vocabulary_size=self.vocabulary_size)
         inputs = jnp.asarray(inputs)
+        num_inputs = self._check(inputs)
+        scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
+        kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size), jnp.float32)
+        if inputs.ndim == 1:
+            return inputs @ kernel
+        # Otherwise -1 would be the last symbol, and so would be whatever lies beyond it.
+        return jnp.asarray(kernel).at[inputs].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+    def _check(self, inputs: jax.Array) -> int:
+        """Checks one input, and says how many rows the kernel has for it."""
+        hint = "; each step takes one, each call one episode, and a batch is a jax.vmap"
         if jnp.issubdtype(inputs.dtype, jnp.integer):
             if self.vocabulary_size is None or inputs.ndim != 0:
                 raise AssertionError(
-                    f"argument 'inputs': integers are symbols, one per step, and need the cell's vocabulary_size; got "
-                    f"shape {inputs.shape} per step and vocabulary_size {self.vocabulary_size}"
+                    f"argument 'inputs': integers are symbols, and need the cell's vocabulary_size; got shape "
+                    f"{inputs.shape} per step and vocabulary_size {self.vocabulary_size}{hint}"
                 )
-        else:
-            _checks.check_array("inputs", inputs, (self.vocabulary_size,))
-        num_inputs = self.vocabulary_size or inputs.shape[-1]
-        scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
-        kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size), jnp.float32)
-        return jnp.asarray(kernel)[inputs] if inputs.ndim == 0 else inputs @ kernel
+            _checks.check_index("inputs", inputs, (), self.vocabulary_size)
+            return self.vocabulary_size
+        width = self.vocabulary_size
+        if width is None and self.has_variable("params", "kernel"):
+            width = self.get_variable("params", "kernel").shape[0]
+        try:
+            _checks.check_array("inputs", inputs, (width,))
+        except AssertionError as error:
+            raise AssertionError(f"{error}{hint}") from None
+        return inputs.shape[0]
 
 
 def embedding_of(cell: nn.Module) -> Callable[[jax.Array], jax.Array]:

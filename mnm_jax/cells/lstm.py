@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 from mnm_jax import _checks
+from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.embedding import embedding_of
 
@@ -34,7 +35,9 @@ class LSTM(nn.Module):
 
     def initial_carry(self) -> LSTMCarry:
         """The state at the start of an episode: `(c, h)`, each `[controller_size]`, at zero."""
-        return self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        # The key only shapes the interface of linen: the LSTM starts at zero.
+        carry = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        return in_parameter_type(self, carry)
 
     def __call__(self, carry: LSTMCarry | None, inputs: jax.Array) -> tuple[LSTMCarry, tuple[jax.Array, tuple[()]]]:
         """One step.

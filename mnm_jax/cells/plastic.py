@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from mnm_jax import _checks
 from mnm_jax._batching import with_batches
+from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.embedding import Embedding
 
 RULES = ("none", "hebbian", "modulated", "retroactive")
@@ -69,12 +70,13 @@ class Plastic(nn.Module):
         _checks.check_choice("rule", self.rule, RULES)
         size = self.controller_size
         self.embedding = Embedding(size, self.vocabulary_size, self.embedding_scale)
-        self.bias = self.param("bias", nn.initializers.zeros, (size,))
-        self.recurrent = self.param("recurrent", nn.initializers.uniform(_START_SCALE), (size, size))
+        self.bias = self.param("bias", nn.initializers.zeros, (size,), jnp.float32)
+        uniform = nn.initializers.uniform(_START_SCALE)
+        self.recurrent = self.param("recurrent", uniform, (size, size), jnp.float32)
         if self.rule != "none":
-            self.plasticity = self.param("plasticity", nn.initializers.uniform(_START_SCALE), (size, size))
+            self.plasticity = self.param("plasticity", uniform, (size, size), jnp.float32)
         if self.rule in ("hebbian", "retroactive"):
-            self.rate = self.param("rate", nn.initializers.constant(_START_SCALE), ())
+            self.rate = self.param("rate", nn.initializers.constant(_START_SCALE), (), jnp.float32)
         if self.rule in ("modulated", "retroactive"):
             self.modulator = nn.Dense(1)
         self.output = nn.Dense(self.output_size)
@@ -83,11 +85,12 @@ class Plastic(nn.Module):
         """The state at the start of an episode: everything at zero."""
         size = self.controller_size
         zeros = jnp.zeros((size, size), jnp.float32)
-        return PlasticCarry(
+        carry = PlasticCarry(
             jnp.zeros(size, jnp.float32),
             () if self.rule == "none" else zeros,
             zeros if self.rule == "retroactive" else (),
         )
+        return in_parameter_type(self, carry)
 
     def __call__(
         self, carry: PlasticCarry | None, inputs: jax.Array
@@ -137,7 +140,7 @@ def _recall_single(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> j
 @jax.custom_vjp
 def _recall_batch(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> jax.Array:
     hidden, trace = own
-    return jnp.einsum("bi,bij->bj", hidden, plasticity * trace)
+    return jnp.einsum("bi,bij->bj", hidden, plasticity[None] * trace)
 
 
 def _recall_forward(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[Any, ...]]:
@@ -146,8 +149,8 @@ def _recall_forward(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> 
 
 def _recall_backward(residuals: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     plasticity, hidden, trace = residuals
-    of_hidden = jnp.einsum("bij,bj->bi", plasticity * trace, cotangent)
-    of_trace = hidden[:, :, None] * cotangent[:, None] * plasticity
+    of_hidden = jnp.einsum("bij,bj->bi", plasticity[None] * trace, cotangent)
+    of_trace = hidden[:, :, None] * cotangent[:, None] * plasticity[None]
     return _sum_over_episodes(hidden, cotangent, trace), (of_hidden, of_trace)
 
 
@@ -162,7 +165,7 @@ def _sum_over_episodes(hidden: jax.Array, cotangent: jax.Array, trace: jax.Array
     # On a CPU the sum stays in the cache, and no products are written that are as large as all the traces.
     def add(total: jax.Array, episode: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         hidden, cotangent, trace = episode
-        return total + hidden[:, None] * cotangent * trace, None
+        return total + hidden[:, None] * cotangent[None] * trace, None
 
     return jax.lax.scan(add, jnp.zeros_like(trace[0]), (hidden, cotangent, trace))[0]
 
@@ -174,17 +177,22 @@ _recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 @_recomputed
 def _write(trace: jax.Array, old: jax.Array, new: jax.Array) -> jax.Array:
-    return jax.lax.clamp(-1.0, trace + _outer(old, new), 1.0)
+    return _bounded(trace + _outer(old, new))
 
 
 @_recomputed
 def _write_eligible(trace: jax.Array, modulation: jax.Array, eligibility: jax.Array) -> jax.Array:
-    return jax.lax.clamp(-1.0, trace + modulation * eligibility, 1.0)
+    return _bounded(trace + modulation * eligibility)
+
+
+def _bounded(trace: jax.Array) -> jax.Array:
+    one = jnp.ones((), trace.dtype)
+    return jax.lax.clamp(-one, trace, one)
 
 
 @jax.custom_vjp
 def _outer(old: jax.Array, new: jax.Array) -> jax.Array:
-    return old[:, None] * new
+    return old[:, None] * new[None]
 
 
 def _outer_forward(old: jax.Array, new: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

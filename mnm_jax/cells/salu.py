@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks
+from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.slots import address, inverse_length, write
@@ -116,7 +117,7 @@ class SALU(nn.Module):
         # The key only shapes the interface of linen: the LSTM starts at zero.
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
         read = jnp.zeros(self.value_size, jnp.float32)
-        return SALUCarry(controller, self.initial_keys, self.initial_values, read)
+        return in_parameter_type(self, SALUCarry(controller, self.initial_keys, self.initial_values, read))
 
     def __call__(self, carry: SALUCarry | None, inputs: jax.Array) -> tuple[SALUCarry, tuple[jax.Array, tuple[()]]]:
         """One step.

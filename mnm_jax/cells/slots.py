@@ -53,7 +53,7 @@ def address(slot_keys: jax.Array, keys: jax.Array, strengths: jax.Array) -> jax.
     _checks.check_array("slot_keys", slot_keys, (None, key_size))
     _checks.check_array("strengths", strengths, (num_heads,))
     # Dividing the products, not the keys of all slots, saves passes over the table.
-    cosines = keys @ slot_keys.T * inverse_length(keys)[:, None] * inverse_length(slot_keys)
+    cosines = keys @ slot_keys.T * inverse_length(keys)[:, None] * inverse_length(slot_keys)[None]
     return nn.softmax(strengths[:, None] * cosines, axis=-1)
 
 
