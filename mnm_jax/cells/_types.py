@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mnm_jax._trees import cast
+
 PyTree = Any
 
 
@@ -18,4 +20,4 @@ def in_parameter_type(cell: nn.Module, carry: PyTree) -> PyTree:
     """
     params = jax.tree.leaves(cell.variables.get("params", {}))
     dtype = jnp.result_type(*params) if params else jnp.float32
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, carry)
+    return cast(carry, dtype)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks
+from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.slots import address, write
@@ -186,7 +187,8 @@ class DNC(nn.Module):
         controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
         slots, heads = (self.num_slots,), (self.num_read_heads,)
         shapes = (*slots, self.slot_size), slots, slots + slots, slots, slots, heads + slots, (*heads, self.slot_size)
-        return DNCCarry(controller, *(jnp.zeros(shape, jnp.float32) for shape in shapes))
+        carry = DNCCarry(controller, *(jnp.zeros(shape, jnp.float32) for shape in shapes))
+        return in_parameter_type(self, carry)
 
     def __call__(self, carry: DNCCarry | None, inputs: jax.Array) -> tuple[DNCCarry, tuple[jax.Array, tuple[()]]]:
         """One step.
