@@ -134,24 +134,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 key += 1
 
 
-def download(directory: str | os.PathLike[str]) -> pathlib.Path:
-    """Downloads the official archive, unless it is there already.
-
-    Args:
-      directory: where to.
-
-    Returns:
-      The path of the archive.
-
-    Raises:
-      ArchiveError: if it cannot be had, or is not the one that it should be.
-    """
-    manager = tfds.download.DownloadManager(
-        download_dir=directory, url_infos=Builder.url_infos, force_checksums_validation=True
-    )
-    return _download(manager)
-
-
 def _download(manager: tfds.download.DownloadManager) -> pathlib.Path:
     try:
         return pathlib.Path(manager.download(stories_lib.URL))

@@ -138,8 +138,9 @@ def sample(rng: jax.Array, bucket: Bucket) -> Example:
       The episode.
     """
     rng_task, rng_row = jax.random.split(rng)
-    task = jnp.searchsorted(jnp.asarray(bucket.cumulative_shares), jax.random.uniform(rng_task), side="right")
-    row = jax.random.randint(rng_row, (), 0, jnp.asarray(bucket.num_rows)[task])
+    share = jax.random.uniform(rng_task, dtype=jnp.float32)
+    task = jnp.searchsorted(jnp.asarray(bucket.cumulative_shares), share, side="right")
+    row = jax.random.randint(rng_row, (), 0, jnp.asarray(bucket.num_rows)[task], jnp.int32)
     return take(bucket, jnp.asarray(bucket.first_rows)[task] + row)
 
 

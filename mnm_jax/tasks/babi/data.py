@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from mnm_jax import _checks
+from mnm_jax import _checks, _paths
 from mnm_jax.tasks.babi import stories as stories_lib
 from mnm_jax.tasks.babi.buckets import Split, make_splits
 from mnm_jax.tasks.babi.encoding import LAYOUTS, Episodes, Vocabulary, encode, make_vocabulary
 from mnm_jax.tasks.babi.stories import CONFIGS, TASK_NAMES, Story
 
-CACHE_DIRECTORY = "~/.cache/mnm_jax/babi"
 VALIDATION_SHARE = 0.1
 
 # To be raised when the same archive would give other arrays.
@@ -85,7 +85,7 @@ def load(
     validation_seed: int = 0,
     archive: str | os.PathLike[str] | None = None,
     archive_sha256: str | None = None,
-    cache_directory: str | os.PathLike[str] = CACHE_DIRECTORY,
+    cache_directory: str | os.PathLike[str] | None = None,
 ) -> Data:
     """Loads the tasks: from the cache, or else from the archive.
 
@@ -95,11 +95,12 @@ def load(
       layout: `'stream'`: an episode is a whole story with its questions in place; `'question'`: an episode is one
         question after the statements before it, without the questions before it.
       validation_seed: chooses the tenth of each task's training stories that is held out.
-      archive: path of `tasks_1-20_v1-2.tar.gz`; else the environment variable `BABI_ARCHIVE` names it; else the
-        official one is downloaded.
+      archive: path of `tasks_1-20_v1-2.tar.gz`, or of the directory into which it was extracted; else the environment
+        variable `BABI_ARCHIVE` names it; else the official one is downloaded.
       archive_sha256: which archive it must have been, for a training that goes on. If its arrays are in the cache, the
         archive is not needed.
-      cache_directory: where the arrays are kept, and what was downloaded.
+      cache_directory: where the arrays are kept, and what was downloaded; `None` for `$XDG_CACHE_HOME/mnm_jax/babi`,
+        or else `~/.cache/mnm_jax/babi`. If it cannot be written to, the arrays are made each time, with a warning.
 
     Returns:
       The `Data`.
@@ -107,16 +108,15 @@ def load(
     Raises:
       ArchiveError: if the archive is damaged, cannot be had, or is another than `archive_sha256`.
       FileNotFoundError: if there is no archive of that name.
+      OSError: if there is nowhere to put a download.
       ValueError: if an argument is not possible, or a file of the cache is damaged.
     """
     _checks.check_choice("config", config, CONFIGS)
     _checks.check_choice("layout", layout, LAYOUTS)
-    if not tasks:
-        raise ValueError("tasks is empty; choose from 1 to 20")
-    for task in tasks:
-        _checks.check_choice("task", task, tuple(TASK_NAMES))
+    stories_lib.check_tasks(tasks)
     tasks = tuple(sorted(set(map(int, tasks))))
-    directory = pathlib.Path(cache_directory).expanduser()
+    cached = _paths.user_cache() / "mnm_jax" / "babi" if cache_directory is None else cache_directory
+    directory = _paths.expand(cached)
 
     path = None
     if archive_sha256 is None:
@@ -132,25 +132,32 @@ def load(
     }
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     cache = directory / f"{config}_{layout}_{key[:16]}.npz"
-    if not cache.exists():
+    if os.path.exists(cache):
+        vocabulary, episodes = _restore(cache)
+    else:
         path = path or stories_lib.named_archive(archive) or _download(directory)
         found = stories_lib.sha256(path)
         if found != archive_sha256:
             raise stories_lib.ArchiveError(f"{path} has the SHA-256 {found}, not {archive_sha256}")
-        _save(cache, *_prepare(path, config, tasks, layout, validation_seed))
-    vocabulary, episodes = _restore(cache)
+        vocabulary, episodes = _prepare(path, config, tasks, layout, validation_seed)
+        try:
+            _save(cache, vocabulary, episodes)
+        except OSError as error:
+            warnings.warn(f"no cache: {directory} cannot be written to ({error}); {_HOW_TO_MOVE}", stacklevel=2)
     return Data(config, tasks, layout, validation_seed, archive_sha256, vocabulary, **make_splits(episodes))
+
+
+_HOW_TO_MOVE = "XDG_CACHE_HOME names another place for it"
 
 
 def _download(directory: pathlib.Path) -> pathlib.Path:
     try:
-        from mnm_jax.tasks.babi import babi_dataset_builder
-    except ImportError as error:
-        raise stories_lib.ArchiveError(
-            "no archive is named by the argument archive or by BABI_ARCHIVE, and to download it takes "
-            f"tensorflow-datasets (pip install 'mnm_jax[babi]'): {error}"
+        return stories_lib.download(directory / "downloads")
+    except OSError as error:
+        raise OSError(
+            f"no archive is named, and a download cannot be put into {directory} ({error}); {_HOW_TO_MOVE}, and "
+            "BABI_ARCHIVE the archive"
         ) from error
-    return babi_dataset_builder.download(directory / "downloads")
 
 
 def _prepare(

@@ -10,6 +10,8 @@ A file of the archive looks so, with a tab before the answer and before the numb
 
 A story begins where the numbers begin again at 1.
 
+An archive comes from anywhere, so what it may take of time and memory is bounded, and nothing is written.
+
 Source: Weston et al., "Towards AI-Complete Question Answering: A Set of Prerequisite Toy Tasks", 2015
 (arXiv:1502.05698); the data is version 1.2.
 """
@@ -18,13 +20,16 @@ import gzip
 import hashlib
 import os
 import pathlib
+import queue
 import re
 import tarfile
+import threading
+import urllib.request
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
-from mnm_jax import _checks
+from mnm_jax import _checks, _paths
 
 TASK_NAMES = {
     1: "single-supporting-fact",
@@ -55,11 +60,21 @@ URL = "http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz"
 # As `checksums.tsv` has it, which also says where it comes from.
 OFFICIAL_SHA256 = "0364ebde659f14d11bc21744516c5ec49d3d06cb692733f66680771244998898"
 
-_LINE = re.compile(r"(\d+) (.+)")
+# Seconds without anything arriving after which a download is given up.
+_PATIENCE = 15.0
+_CHUNK = 2**20
+
+# Bounds, each several times what the official archive has: bytes of one file and of all, files, and digits of a number.
+_MAX_FILE = 2**25
+_MAX_ARCHIVE = 2**29
+_MAX_MEMBERS = 10_000
+_TOP = "tasks_1-20_v1-2"
+
+_LINE = re.compile(r"(\d{1,4}) (.+)")
 _STATEMENT = re.compile(r"[A-Za-z]+( [A-Za-z]+)*\.")
 _QUESTION = re.compile(r"[A-Za-z]+( [A-Za-z]+)*\?")
 _ANSWER = re.compile(r"[A-Za-z]+(,[A-Za-z]+)*")
-_SUPPORT = re.compile(r"\d+( \d+)*")
+_SUPPORT = re.compile(r"\d{1,4}( \d{1,4})*")
 
 
 class ArchiveError(ValueError):
@@ -99,23 +114,110 @@ class Story(NamedTuple):
 def named_archive(archive: str | os.PathLike[str] | None) -> pathlib.Path | None:
     """The archive given by its path, or else by the environment variable `BABI_ARCHIVE`; `None` if by neither.
 
+    `~` and variables in a path are expanded. It may be a directory into which the archive was extracted.
+
     Raises:
-      FileNotFoundError: if there is no such file, saying who named it.
+      FileNotFoundError: if there is nothing of that name, saying who named it.
     """
     name = "archive"
     if archive is None:
         name, archive = "BABI_ARCHIVE", os.environ.get("BABI_ARCHIVE") or None
     if archive is None:
         return None
-    if not os.path.isfile(archive):
-        raise FileNotFoundError(f"{name}={os.fspath(archive)}: there is no such file")
-    return pathlib.Path(archive)
+    path = _paths.expand(archive)
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        raise FileNotFoundError(f"{name}={os.fspath(archive)}: there is no such file or directory")
+    return path
 
 
 def sha256(archive: str | os.PathLike[str]) -> str:
-    """The SHA-256 of an archive, in hexadecimal digits."""
-    with open(archive, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of an archive, in hexadecimal digits.
+
+    That of a directory is of the names and digests of the stories' files in it, wherever it lies.
+    """
+    archive = pathlib.Path(archive)
+    if not archive.is_dir():
+        with archive.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    names = [_member(config, task, split) for config in CONFIGS for task in TASK_NAMES for split in SPLITS]
+    contents = _read_directory(archive, names)
+    lines = (f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(contents.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _member(config: str, task: int, split: str) -> str:
+    """The name of a file in the archive."""
+    return f"{_TOP}/{config}/qa{task}_{TASK_NAMES[task]}_{split}.txt"
+
+
+def download(directory: str | os.PathLike[str]) -> pathlib.Path:
+    """Downloads the official archive, unless it is there already.
+
+    It comes by plain HTTP, so it is taken only if its SHA-256 is `OFFICIAL_SHA256`.
+
+    Args:
+      directory: where to.
+
+    Returns:
+      The path of the archive.
+
+    Raises:
+      ArchiveError: if it cannot be had, or is not the one that it should be.
+      OSError: if the directory cannot be written to.
+    """
+    path = pathlib.Path(directory) / URL.rpartition("/")[2]
+    if os.path.exists(path):
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with new.open("wb") as file:
+            for chunk in _fetch(URL):
+                file.write(chunk)
+        if (found := sha256(new)) != OFFICIAL_SHA256:
+            raise ArchiveError(f"what came from {URL} has the SHA-256 {found}, not {OFFICIAL_SHA256}; {_HOW_TO_NAME}")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    return path
+
+
+_HOW_TO_NAME = "name a copy of it by the argument archive or the environment variable BABI_ARCHIVE"
+
+
+def _fetch(url: str) -> Iterator[bytes]:
+    """What is at an address, piece by piece.
+
+    Raises:
+      ArchiveError: if it cannot be had, or nothing arrives for `_PATIENCE` seconds.
+    """
+    arrived: queue.Queue[bytes | Exception] = queue.Queue(maxsize=8)
+
+    def read() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=_PATIENCE) as response:
+                while chunk := response.read(_CHUNK):
+                    arrived.put(chunk)
+            arrived.put(b"")
+        except (OSError, ValueError) as error:
+            arrived.put(error)
+
+    # In a thread of its own, for the look-up of a name has no time limit.
+    threading.Thread(target=read, daemon=True).start()
+    size = 0
+    while True:
+        try:
+            chunk = arrived.get(timeout=_PATIENCE)
+        except queue.Empty:
+            chunk = TimeoutError(f"nothing arrived for {_PATIENCE:g} seconds")
+        if isinstance(chunk, Exception):
+            raise ArchiveError(f"{url} could not be downloaded ({chunk}); {_HOW_TO_NAME}") from chunk
+        if not chunk:
+            return
+        size += len(chunk)
+        if size > _MAX_ARCHIVE:
+            raise ArchiveError(f"{url} gives more than {_MAX_ARCHIVE} bytes; {_HOW_TO_NAME}")
+        yield chunk
 
 
 def read_archive(
@@ -124,7 +226,7 @@ def read_archive(
     """Reads the stories of some tasks.
 
     Args:
-      archive: path of `tasks_1-20_v1-2.tar.gz`.
+      archive: path of `tasks_1-20_v1-2.tar.gz`, or of the directory into which it was extracted.
       config: `'en'` (1,000 training questions a task) or `'en-10k'` (10,000).
       tasks: which, of 1 to 20.
 
@@ -136,15 +238,11 @@ def read_archive(
       ValueError: if there is no such configuration or task.
     """
     _checks.check_choice("config", config, CONFIGS)
-    for task in tasks:
-        _checks.check_choice("task", task, tuple(TASK_NAMES))
-    members = {
-        (split, task): f"tasks_1-20_v1-2/{config}/qa{task}_{TASK_NAMES[task]}_{split}.txt"
-        for split in SPLITS
-        for task in tasks
-    }
-    contents = _extract(archive, set(members.values()))
-    missing = sorted(set(members.values()) - set(contents))
+    check_tasks(tasks)
+    members = {(split, task): _member(config, task, split) for split in SPLITS for task in tasks}
+    names = set(members.values())
+    contents = _read_directory(archive, names) if os.path.isdir(archive) else _extract(archive, names)
+    missing = sorted(names - set(contents))
     if missing:
         raise ArchiveError(f"{os.fspath(archive)} has no file {missing[0]}")
     stories = {}
@@ -154,19 +252,86 @@ def read_archive(
     return stories
 
 
+def check_tasks(tasks: Sequence[int]) -> None:
+    """Checks that these are tasks.
+
+    Raises:
+      ValueError: if there is none, or one is no whole number of 1 to 20, naming it.
+    """
+    if not len(tasks):
+        raise ValueError("tasks is empty; choose from 1 to 20")
+    for task in tasks:
+        if not _checks.is_whole(task) or task not in TASK_NAMES:
+            raise ValueError(f"tasks must be whole numbers of 1 to 20, got {task!r}")
+
+
+class _Reader(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class _Bounded:
+    """A stream that gives no more than so many bytes, and says so."""
+
+    def __init__(self, stream: _Reader, size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self, size: int = -1) -> bytes:
+        """Reads on; what is asked for is given in parts, so that nobody gets more than there is."""
+        content = self._stream.read(_CHUNK if size < 0 else min(size, _CHUNK))
+        self._left -= len(content)
+        if self._left < 0:
+            raise ArchiveError(f"more than {_MAX_ARCHIVE} bytes")
+        return content
+
+
 def _extract(archive: str | os.PathLike[str], names: set[str]) -> dict[str, bytes]:
     """The contents of the named files, as far as they are there, in one pass over the compressed stream."""
     contents = {}
     try:
-        with gzip.open(archive) as stream:
+        with gzip.open(archive) as compressed:
+            stream = _Bounded(compressed, _MAX_ARCHIVE)
             with tarfile.open(fileobj=stream, mode="r|") as tar:
-                for member in tar:
-                    if member.name in names:
-                        contents[member.name] = tar.extractfile(member).read()
-            while stream.read(2**20):  # To the end, where the checksum of the whole stands.
+                for i, member in enumerate(tar):
+                    if i == _MAX_MEMBERS:
+                        raise ArchiveError(f"more than {_MAX_MEMBERS} files")
+                    name = member.name.removeprefix("./")
+                    if name in names:
+                        contents[name] = _read_member(tar, member)
+            while stream.read(_CHUNK):  # To the end, where the checksum of the whole stands.
                 pass
-    except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
+    except ArchiveError as error:
+        raise ArchiveError(f"{os.fspath(archive)}: {error}") from error
+    # A header that was tampered with can make `tarfile` fail in ways of its own.
+    except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error, ValueError, LookupError, TypeError) as error:
         raise ArchiveError(f"{os.fspath(archive)} is truncated or damaged, or no .tar.gz: {error}") from error
+    return contents
+
+
+def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if not member.isfile():
+        raise ArchiveError(f"{member.name} is no file")
+    if not 0 <= member.size <= _MAX_FILE:
+        raise ArchiveError(f"{member.name} has {member.size} bytes, more than {_MAX_FILE}")
+    content = tar.extractfile(member).read()
+    if len(content) != member.size:
+        raise EOFError("the end of the archive stands within a file")
+    return content
+
+
+def _read_directory(directory: str | os.PathLike[str], names: Iterable[str]) -> dict[str, bytes]:
+    """The contents of the named files, as far as they are there; the directory is the archive's own or holds it."""
+    top, contents = pathlib.Path(directory), {}
+    if (top / _TOP).is_dir():
+        top /= _TOP
+    for name in names:
+        path = top / name.removeprefix(f"{_TOP}/")
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            contents[name] = file.read(_MAX_FILE + 1)
+        if len(contents[name]) > _MAX_FILE:
+            raise ArchiveError(f"{path} has more than {_MAX_FILE} bytes")
     return contents
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mnm_jax import _checks, objectives
 from mnm_jax.tasks.babi import buckets as buckets_lib
 from mnm_jax.tasks.babi import data as data_lib
+from mnm_jax.tasks.babi import stories
 from mnm_jax.tasks.babi.buckets import Bucket, Example, Split
 from mnm_jax.tasks.babi.data import Data
 from mnm_jax.tasks.babi.encoding import LAYOUTS
@@ -48,13 +49,9 @@ class Babi:
     def __post_init__(self) -> None:
         _checks.check_choice("data", self.data, CONFIGS)
         _checks.check_choice("layout", self.layout, LAYOUTS)
-        if not self.tasks:
-            raise ValueError("tasks is empty; choose from 1 to 20")
-        for task in self.tasks:
-            if task not in TASK_NAMES:
-                raise ValueError(f"tasks must be of 1 to 20, got {task!r}")
+        stories.check_tasks(self.tasks)
         # A configuration file has lists, which cannot be hashed.
-        object.__setattr__(self, "tasks", tuple(sorted(set(self.tasks))))
+        object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
 
     @property
     def loaded(self) -> Data:

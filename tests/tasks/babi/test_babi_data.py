@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import shutil
-import sys
+import tarfile
 
 import jax
 import numpy as np
@@ -135,15 +135,48 @@ def test_a_damaged_file_of_the_cache_is_named(archive, tmp_path):
     babi.load("en", (1,), archive=archive, cache_directory=tmp_path)
 
 
-def test_nothing_is_left_of_a_write_that_failed(archive, tmp_path, monkeypatch):
+def test_without_a_cache_it_goes_on_with_a_warning_and_leaves_nothing(archive, tmp_path, monkeypatch):
+    whole = babi.load("en", (1,), archive=archive, cache_directory=tmp_path / "here")
+
     def fail(file, **arrays):
         file.write(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
-    with pytest.raises(OSError, match="no space left"):
-        babi.load("en", (1,), archive=archive, cache_directory=tmp_path)
-    assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez_compressed", fail)
+        with pytest.warns(UserWarning, match=r"no cache: .* \(no space left\); XDG_CACHE_HOME names another"):
+            assert_same(whole, babi.load("en", (1,), archive=archive, cache_directory=tmp_path / "there"))
+        assert not list((tmp_path / "there").iterdir())
+    # A file stands where the directory would be.
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.warns(UserWarning, match="no cache: "):
+        assert_same(whole, babi.load("en", (1,), archive=archive, cache_directory=file / "cache"))
+    with pytest.raises(OSError, match=r"no archive is named, and .* cannot be put into .*XDG_CACHE_HOME"):
+        babi.load("en", (1,), cache_directory=file / "cache")
+
+
+def test_the_cache_is_where_the_system_keeps_them(archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for named, directory in (("", tmp_path / "home" / ".cache"), (str(tmp_path / "xdg"), tmp_path / "xdg")):
+        monkeypatch.setenv("XDG_CACHE_HOME", named)
+        babi.load("en", (1,), archive=archive)
+        assert len(list((directory / "mnm_jax" / "babi").glob("*.npz"))) == 1
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # To be ignored, as its specification has it.
+    monkeypatch.chdir(tmp_path)
+    babi.load("en", (1,), archive=archive)
+    assert not (tmp_path / "relative").exists()
+
+
+def test_an_extracted_directory_gives_the_same_data(archive, tmp_path):
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    of_archive, of_directory = (
+        babi.load("en", (1,), archive=path, cache_directory=tmp_path / "cache") for path in (archive, tmp_path)
+    )
+    assert of_directory.archive_sha256 == sha256(tmp_path) != of_archive.archive_sha256
+    assert of_directory.vocabulary == of_archive.vocabulary
+    jax.tree.map(np.testing.assert_array_equal, of_directory.test.buckets, of_archive.test.buckets)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +185,7 @@ def test_nothing_is_left_of_a_write_that_failed(archive, tmp_path, monkeypatch):
         ({"config": "en-1k"}, "config must be one of 'en', 'en-10k', got 'en-1k'"),
         ({"layout": "story"}, "layout must be one of 'stream', 'question', got 'story'"),
         ({"tasks": ()}, "tasks is empty"),
-        ({"tasks": (1, 0)}, r"task must be one of 1, 2, .*, got 0"),
+        ({"tasks": (1, 0)}, "tasks must be whole numbers of 1 to 20, got 0"),
     ],
 )
 def test_arguments_that_are_not_possible_are_named(archive, tmp_path, arguments, message):
@@ -170,11 +203,3 @@ def test_what_is_saved_with_a_run_is_json(archive, tmp_path):
     assert summary["splits"]["train"]["episodes"] == data.train.num_episodes
     names = {field.name for field in dataclasses.fields(data)} - {"train", "validation", "test", "vocabulary"}
     assert names <= set(summary)
-
-
-def test_without_archive_and_tensorflow_datasets_the_error_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    monkeypatch.delitem(sys.modules, "mnm_jax.tasks.babi.babi_dataset_builder", raising=False)
-    monkeypatch.delattr(babi, "babi_dataset_builder", raising=False)
-    with pytest.raises(babi.ArchiveError, match=r"argument archive or by BABI_ARCHIVE, .*pip install"):
-        babi.load("en", cache_directory=tmp_path)
