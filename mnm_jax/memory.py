@@ -47,7 +47,10 @@ class Write(NamedTuple):
     pre: tuple[jax.Array, ...]
     post: tuple[jax.Array, ...]
 
-    growth = 1.0
+    @property
+    def growth(self) -> float:
+        """See `contract.Change`: nothing is multiplied."""
+        return 1.0
 
     def apply(self, memory: Memory) -> Memory:
         """Adds `pre^T post` to each kernel and the sum of `post` over its rows to each bias.

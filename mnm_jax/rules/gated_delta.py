@@ -23,7 +23,10 @@ class FadingWrite(NamedTuple):
     write: Write
     keep: jax.Array
 
-    growth = math.inf  # Keep may be zero.
+    @property
+    def growth(self) -> float:
+        """It cannot be taken back: keep may be zero."""
+        return math.inf
 
     def apply(self, memory: Memory) -> Memory:
         """The memory after the change."""

@@ -31,7 +31,10 @@ class TitansChange(NamedTuple):
     keep: jax.Array
     gain: jax.Array
 
-    growth = math.inf  # Keep and persistence may be zero.
+    @property
+    def growth(self) -> float:
+        """It cannot be taken back: keep and persistence may be zero."""
+        return math.inf
 
     def apply(self, memory: TitansMemory) -> TitansMemory:
         """The memory after the change."""
@@ -41,10 +44,8 @@ class TitansChange(NamedTuple):
 
     def masked(self, valid: jax.Array) -> "TitansChange":
         """This change if `valid`, else none."""
-        unless = lambda number, value: jnp.where(valid, number, jnp.full_like(number, value))  # noqa: E731
-        return TitansChange(
-            self.write.masked(valid), unless(self.persistence, 1), unless(self.keep, 1), unless(self.gain, 0)
-        )
+        persistence, keep = (jnp.where(valid, number, 1.0) for number in (self.persistence, self.keep))
+        return TitansChange(self.write.masked(valid), persistence, keep, jnp.where(valid, self.gain, 0.0))
 
 
 def titans() -> Writer:

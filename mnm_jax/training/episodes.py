@@ -13,7 +13,7 @@ from mnm_jax import objectives
 from mnm_jax.policies import Policy, policy
 from mnm_jax.training.settings import TrainingSettings
 from mnm_jax.training.task import Metrics, Task
-from mnm_jax.unrolling import Unrolled, unroll
+from mnm_jax.unrolling import Unrolled, unroll, unroll_batch
 
 PyTree = Any
 
@@ -117,8 +117,8 @@ class Episodes:
             inputs = jax.eval_shape(self.draw, None, rng, self.any_bucket()).inputs
         return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), inputs)
 
-    def measure(self, variables: PyTree, example: Any) -> tuple[jax.Array, Metrics]:
-        """The loss of an episode, and whatever is worth knowing of it.
+    def measure(self, outputs: jax.Array, trace: PyTree, example: Any) -> tuple[jax.Array, Metrics]:
+        """The loss of an episode that was run, and whatever is worth knowing of it.
 
         To the task's loss and metrics comes what the cell's trace has of this: `error_before` and `error_after`, `[T]`,
         the latter as the meta-objective; `auxiliary_loss`, `[T]`, which has its weight in it; and `extras`, arrays
@@ -127,7 +127,6 @@ class Episodes:
         Raises:
           ValueError: if an extra has the name of another metric.
         """
-        outputs, trace = unroll_example(self.cell, variables, example)[1:]
         length = getattr(example, "length", None)
         loss = self.task.loss(outputs, example)
         metrics = {"loss": loss, **self.task.metrics(outputs, example)}
@@ -146,8 +145,10 @@ class Episodes:
         return loss, metrics
 
     def measure_batch(self, variables: PyTree, examples: PyTree) -> tuple[jax.Array, Metrics]:
-        """The means of `measure` over episodes of one shape."""
-        losses, metrics = jax.vmap(self.measure, in_axes=(None, 0))(variables, examples)
+        """Runs episodes of one shape: the means of `measure` over them."""
+        cell = room_for(self.cell, jax.tree.leaves(examples.inputs)[0].shape[1])
+        run = unroll_batch(cell, variables, examples.inputs, lengths=getattr(examples, "length", None))
+        losses, metrics = jax.vmap(self.measure)(run.outputs, run.trace, examples)
         return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
 
 

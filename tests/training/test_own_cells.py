@@ -131,7 +131,8 @@ def test_the_cell_s_own_loss_and_extras_are_means_over_the_steps_that_count(trac
         return BUCKETED.loss(outputs, example) + auxiliary, {"auxiliary_loss": auxiliary, **extras}
 
     def measure(params):
-        return episodes.measure({**variables, "params": params}, example)
+        batch_of_one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], example)
+        return episodes.measure_batch({**variables, "params": params}, batch_of_one)
 
     (value, metrics), gradient = jax.value_and_grad(measure, has_aux=True)(variables["params"])
     (wanted, named), wanted_gradient = jax.value_and_grad(by_hand, has_aux=True)(variables["params"])
