@@ -1,8 +1,7 @@
 """The memory: a multi-layer perceptron whose weights are the state.
 
-Reading is a forward pass, with the key as the input and the value as the output. Writing is a change of the weights,
-which applies itself and takes itself back. Every function is pure and works on ONE memory; a batch of memories is a
-`jax.vmap`.
+Reading is a forward pass: the key is the input, the value the output. Writing is a change of the weights, which applies
+itself and takes itself back. Every function is pure and works on ONE memory; a batch of memories is a `jax.vmap`.
 
 Axes: `L` layers of widths `d_0` (key) to `d_L` (value), `H` heads, `R` rank of a write.
 
@@ -55,19 +54,13 @@ class Write(NamedTuple):
     def apply(self, memory: Memory) -> Memory:
         """Adds `pre^T post` to each kernel and the sum of `post` over its rows to each bias.
 
-        Args:
-          memory: the weights, of the same layer widths.
-
-        Returns:
-          The new weights.
-
         Raises:
           AssertionError: if the factors do not fit the layers of `memory`.
         """
         return self._add(memory, 1)
 
     def revert(self, memory: Memory) -> Memory:
-        """Takes the write back, up to rounding. Arguments and errors are those of `apply`."""
+        """Takes the write back, up to rounding. Errors are those of `apply`."""
         return self._add(memory, -1)
 
     def masked(self, valid: jax.Array) -> "Write":

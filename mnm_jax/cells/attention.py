@@ -14,8 +14,7 @@ import jax.numpy as jnp
 
 from mnm_jax import _checks
 from mnm_jax.cells._types import in_parameter_type
-from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.written import WrittenCell
 from mnm_jax.memory import Layer, Memory, Write
 
@@ -82,7 +81,7 @@ def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
     return nn.softmax(jnp.where(is_written[:, None], scores, jnp.finfo(scores.dtype).min), axis=0)
 
 
-class Attention(WrittenCell):
+class Attention(Controlled, WrittenCell):
     """An LSTM that writes a key and a value per head at each step and attends to all of them, for one step.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer without bias on `h_t` gives, for
@@ -129,19 +128,15 @@ class Attention(WrittenCell):
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(
-            output_size=self.output_size,
-            controller_size=self.controller_size,
             max_steps=self.max_steps,
             key_size=self.key_size,
             value_size=self.value_size,
             num_heads=self.num_heads,
         )
-        self.embedding = embedding_of(self)
-        self.controller_cell = LSTMCell(self.controller_size)
+        self.make_controller()
         # Without a bias, as in the source: that of the keys would shift all scores of a query alike, which a softmax
         # does not see.
         self.interface = nn.Dense(self.num_heads * (2 * self.key_size + self.value_size), use_bias=False)
-        self.output = nn.Dense(self.output_size)
 
     @nn.nowrap
     def check_room(self, carry: AttentionCarry | None, num_steps: int) -> None:
@@ -169,8 +164,7 @@ class Attention(WrittenCell):
     def initial_carry(self) -> AttentionCarry:
         """The state at the start of an episode: all at zero, nothing written."""
         width = self.key_size + self.value_size
-        # The key only shapes the interface of linen: the LSTM starts at zero.
-        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        controller = self.start_controller()
         carry = AttentionCarry(
             controller,
             memory=(Layer(jnp.zeros((self.max_steps, self.num_heads * width), jnp.float32), bias=None),),
@@ -181,8 +175,7 @@ class Attention(WrittenCell):
 
     def control(self, carry: AttentionCarry, inputs: jax.Array) -> AttentionControl:
         """Embedding, LSTM and interface. `inputs`: one input; see `Embedding`."""
-        embedded = self.embedding(inputs)
-        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+        controller, hidden = self.advance(carry.controller, inputs, carry.read)
         signals = self.interface(hidden).reshape(self.num_heads, -1)
         key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
         return AttentionControl(controller, key, query, value, carry.count)
@@ -201,7 +194,7 @@ class Attention(WrittenCell):
         rows = memory[0].kernel.reshape(self.max_steps, self.num_heads, -1)
         attention = attend(rows, control.query, count)
         read = jnp.einsum("sh,shw->hw", attention, rows)[:, self.key_size :].mean(axis=0)
-        output = self.output(jnp.concatenate([hidden, read]))
+        output = self.answer(hidden, read)
         # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
         # even where `unroll` masks the step.
         output = jnp.where(count <= self.max_steps, output, jnp.nan)

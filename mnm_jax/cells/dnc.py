@@ -15,8 +15,7 @@ import numpy as np
 
 from mnm_jax import _checks
 from mnm_jax.cells._types import in_parameter_type
-from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.slots import address, write
 
 _NUM_MODES = 3  # Backwards, by content, forwards.
@@ -118,7 +117,7 @@ def connect(link: jax.Array, precedence: jax.Array, write_weights: jax.Array) ->
     return link, (1 - write_weights.sum()) * precedence + write_weights
 
 
-class DNC(nn.Module):
+class DNC(Controlled, nn.Module):
     """An LSTM with a table of slots, a write head that finds free ones, and `R` read heads, for one step.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}^1 ; ... ; r_{t-1}^R])`. One linear layer on `h_t` gives
@@ -164,14 +163,11 @@ class DNC(nn.Module):
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(
-            output_size=self.output_size,
-            controller_size=self.controller_size,
             num_slots=self.num_slots,
             slot_size=self.slot_size,
             num_read_heads=self.num_read_heads,
         )
-        self.embedding = embedding_of(self)
-        self.controller_cell = LSTMCell(self.controller_size)
+        self.make_controller()
         # Of writing: key, what to erase, what to add, strength, the gates of allocation and writing. Of each reading
         # head: key, strength, free gate, modes.
         width = self.slot_size
@@ -179,12 +175,10 @@ class DNC(nn.Module):
         reading = np.repeat([0.0, self.strength_bias, self.free_bias, 0.0], [width, 1, 1, _NUM_MODES])
         biases = jnp.asarray(np.concatenate([writing, np.tile(reading, self.num_read_heads)]), jnp.float32)
         self.interface = nn.Dense(biases.size, bias_init=lambda rng, shape, dtype: biases)
-        self.output = nn.Dense(self.output_size)
 
     def initial_carry(self) -> DNCCarry:
         """The state at the start of an episode: all at zero."""
-        # The key only shapes the interface of linen: the LSTM starts at zero.
-        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        controller = self.start_controller()
         slots, heads = (self.num_slots,), (self.num_read_heads,)
         shapes = (*slots, self.slot_size), slots, slots + slots, slots, slots, heads + slots, (*heads, self.slot_size)
         carry = DNCCarry(controller, *(jnp.zeros(shape, jnp.float32) for shape in shapes))
@@ -201,8 +195,7 @@ class DNC(nn.Module):
           `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
         """
         carry = self.initial_carry() if carry is None else carry
-        from_before = jnp.concatenate([self.embedding(inputs), carry.reads.reshape(-1)])
-        controller, hidden = self.controller_cell(carry.controller, from_before)
+        controller, hidden = self.advance(carry.controller, inputs, carry.reads)
 
         width = self.slot_size
         writing, reading = jnp.split(self.interface(hidden), [3 * width + 3])
@@ -222,6 +215,6 @@ class DNC(nn.Module):
         ways = jnp.stack([carry.read_weights @ link, found, carry.read_weights @ link.T])
         read_weights = jnp.einsum("hm,mhs->hs", nn.softmax(modes), ways)
         reads = read_weights @ memory
-        output = self.output(jnp.concatenate([hidden, reads.reshape(-1)]))
+        output = self.answer(hidden, reads)
         state = DNCCarry(controller, memory, usage, link, precedence, write_weights, read_weights, reads)
         return state, (output, ())

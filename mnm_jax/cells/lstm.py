@@ -3,13 +3,12 @@
 import flax.linen as nn
 import jax
 
-from mnm_jax import _checks
 from mnm_jax.cells._types import in_parameter_type
-from mnm_jax.cells.controller import LSTMCarry, LSTMCell
-from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.controlled import Controlled
+from mnm_jax.cells.controller import LSTMCarry
 
 
-class LSTM(nn.Module):
+class LSTM(Controlled, nn.Module):
     """An LSTM with the same embedding and output layer as the other cells: `y_t = W_o h_t + b_o`.
 
     Attributes:
@@ -28,16 +27,11 @@ class LSTM(nn.Module):
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
-        _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
-        self.embedding = embedding_of(self)
-        self.controller_cell = LSTMCell(self.controller_size)
-        self.output = nn.Dense(self.output_size)
+        self.make_controller()
 
     def initial_carry(self) -> LSTMCarry:
         """The state at the start of an episode: `(c, h)`, each `[controller_size]`, at zero."""
-        # The key only shapes the interface of linen: the LSTM starts at zero.
-        carry = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
-        return in_parameter_type(self, carry)
+        return in_parameter_type(self, self.start_controller())
 
     def __call__(self, carry: LSTMCarry | None, inputs: jax.Array) -> tuple[LSTMCarry, tuple[jax.Array, tuple[()]]]:
         """One step.
@@ -50,5 +44,5 @@ class LSTM(nn.Module):
           `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
         """
         carry = self.initial_carry() if carry is None else carry
-        carry, hidden = self.controller_cell(carry, self.embedding(inputs))
-        return carry, (self.output(hidden), ())
+        carry, hidden = self.advance(carry, inputs)
+        return carry, (self.answer(hidden), ())

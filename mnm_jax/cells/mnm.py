@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from mnm_jax import _checks
 from mnm_jax import memory as memory_lib
 from mnm_jax._trees import cast
+from mnm_jax.cells._types import in_parameter_type
+from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.written import WrittenCell
 from mnm_jax.contract import Change, PyTree, Writer
 from mnm_jax.interface import Interface, Signals
@@ -79,7 +80,7 @@ class Trace(NamedTuple):
     extras: Mapping[str, jax.Array] = {}
 
 
-class MNM(WrittenCell):
+class MNM(Controlled, WrittenCell):
     """A recurrent cell with a Metalearned Neural Memory, for one step of one episode.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`; keys, values and rate from `h_t`; the writer changes
@@ -132,12 +133,9 @@ class MNM(WrittenCell):
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
-        _checks.check_positive(
-            output_size=self.output_size, controller_size=self.controller_size, num_heads=self.num_heads
-        )
+        _checks.check_positive(num_heads=self.num_heads)
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
-        self.embedding = embedding_of(self)
-        self.controller_cell = self.controller(self.controller_size, dtype=self.dtype)
+        self.make_controller(self.controller, self.dtype)
         self.interface = Interface(
             memory_spec=self.memory_spec,
             num_heads=self.num_heads,
@@ -158,7 +156,6 @@ class MNM(WrittenCell):
         }
         if self.read_combination == "project":
             self.read_projection = nn.Dense(self.memory_spec.value_size, dtype=self.dtype)
-        self.output = nn.Dense(self.output_size, dtype=self.dtype)
 
     def _constant(self, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
         """What `init` draws, outside of the parameters, if it draws anything."""
@@ -168,16 +165,13 @@ class MNM(WrittenCell):
 
     def initial_carry(self) -> MNMCarry:
         """The state at the start of an episode: controller and read at zero, memory `phi_0`."""
-        dtype = self.initial_weights[0].kernel.dtype
-        # The key only shapes the interface of linen: recurrent cells start at zero by default.
-        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
-        memory = self.writer.start(self.initial_weights)
-        return MNMCarry(cast(controller, dtype), memory, jnp.zeros(self.memory_spec.value_size, dtype))
+        read = jnp.zeros(self.memory_spec.value_size, jnp.float32)
+        carry = MNMCarry(self.start_controller(), self.writer.start(self.initial_weights), read)
+        return in_parameter_type(self, carry)
 
     def control(self, carry: MNMCarry, inputs: jax.Array) -> MNMControl:
         """Embedding, controller and interface. `inputs`: one input; see `Embedding`."""
-        embedded = self.embedding(inputs)
-        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+        controller, hidden = self.advance(carry.controller, inputs, carry.read)
         return MNMControl(controller, hidden, self.interface(hidden))
 
     def write(self, control: MNMControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
@@ -196,7 +190,7 @@ class MNM(WrittenCell):
             combined = self.read_projection(read_values.reshape(-1)).astype(hidden.dtype)
         else:
             combined = read_values.mean(axis=0)
-        output = self.output(jnp.concatenate([hidden, combined])).astype(hidden.dtype)
+        output = self.answer(hidden, combined).astype(hidden.dtype)
         error_after = self._error(memory, keys, values)
         trace = Trace(keys, values, read_keys, read_values, rate, gates, error_after=error_after)
         return MNMCarry(controller, memory, combined), output, trace

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks
-from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.slots import address, write
 
 # By how many slots a head may move in a step, forwards and backwards.
@@ -86,7 +85,7 @@ def _at_first_slot(rng: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Ar
     return jnp.zeros(shape, dtype).at[:, 0].set(_FOCUS)
 
 
-class NTM(nn.Module):
+class NTM(Controlled, nn.Module):
     """An LSTM with a table of slots and `H` pairs of a write head and a read head, for one step.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}^1 ; ... ; r_{t-1}^H])`. One linear layer on `h_t` gives,
@@ -129,14 +128,11 @@ class NTM(nn.Module):
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(
-            output_size=self.output_size,
-            controller_size=self.controller_size,
             num_slots=self.num_slots,
             slot_size=self.slot_size,
             num_heads=self.num_heads,
         )
-        self.embedding = embedding_of(self)
-        self.controller_cell = LSTMCell(self.controller_size)
+        self.make_controller()
         # For each head: key, strength, gate, shifts, exponent, to write and to read; what to erase and what to add.
         head = np.repeat([0.0, self.strength_bias, 0.0], [self.slot_size, 1, _NUM_SHIFTS + 2])
         biases = np.concatenate([head, head, np.zeros(2 * self.slot_size)])
@@ -147,13 +143,11 @@ class NTM(nn.Module):
         self.initial_memory = self.param("initial_memory", initializer, memory_shape, jnp.float32)
         self.initial_read_logits = self.param("initial_read_logits", _at_first_slot, heads_shape, jnp.float32)
         self.initial_write_logits = self.param("initial_write_logits", _at_first_slot, heads_shape, jnp.float32)
-        self.output = nn.Dense(self.output_size)
 
     def initial_carry(self) -> NTMCarry:
         """The state at the start of an episode: controller and reads at zero, the learned table and heads."""
         dtype = self.initial_memory.dtype
-        # The key only shapes the interface of linen: the LSTM starts at zero.
-        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        controller = self.start_controller()
         return NTMCarry(
             controller=jax.tree.map(lambda leaf: leaf.astype(dtype), controller),
             memory=self.initial_memory,
@@ -173,8 +167,7 @@ class NTM(nn.Module):
           `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
         """
         carry = self.initial_carry() if carry is None else carry
-        from_before = jnp.concatenate([self.embedding(inputs), carry.reads.reshape(-1)])
-        controller, hidden = self.controller_cell(carry.controller, from_before)
+        controller, hidden = self.advance(carry.controller, inputs, carry.reads)
 
         size = self.slot_size + 3 + _NUM_SHIFTS
         signals = self.interface(hidden).reshape(self.num_heads, -1)
@@ -183,7 +176,7 @@ class NTM(nn.Module):
         memory = write(carry.memory, write_weights, nn.sigmoid(erase), jnp.tanh(additions))
         read_weights = self._address(memory, carry.read_weights, reading)
         reads = read_weights @ memory
-        output = self.output(jnp.concatenate([hidden, reads.reshape(-1)]))
+        output = self.answer(hidden, reads)
         return NTMCarry(controller, memory, read_weights, write_weights, reads), (output, ())
 
     def _address(self, memory: jax.Array, previous: jax.Array, signals: jax.Array) -> jax.Array:

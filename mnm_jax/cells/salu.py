@@ -15,8 +15,7 @@ import numpy as np
 
 from mnm_jax import _checks
 from mnm_jax.cells._types import in_parameter_type
-from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.slots import address, inverse_length, write
 
 
@@ -36,7 +35,7 @@ class SALUCarry(NamedTuple):
     read: jax.Array
 
 
-class SALU(nn.Module):
+class SALU(Controlled, nn.Module):
     """An LSTM with a table of slots, written and read by soft attention over the slots' keys, for one step.
 
     With `e_t` the embedded input: `h_t = LSTM([e_t ; r_{t-1}])`. One linear layer on `h_t` gives, for each head, a
@@ -92,8 +91,6 @@ class SALU(nn.Module):
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(
-            output_size=self.output_size,
-            controller_size=self.controller_size,
             num_slots=self.num_slots,
             key_size=self.key_size,
             value_size=self.value_size,
@@ -101,8 +98,7 @@ class SALU(nn.Module):
         )
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", None))
         width = self.key_size + self.value_size
-        self.embedding = embedding_of(self)
-        self.controller_cell = LSTMCell(self.controller_size)
+        self.make_controller()
         # In the order of the signals: keys and additions, erase gates, strengths.
         biases = np.repeat([0.0, self.erase_bias, self.strength_bias], [2 * self.key_size + width, width, 2])
         biases = jnp.asarray(np.tile(biases, self.num_heads), jnp.float32)
@@ -110,12 +106,10 @@ class SALU(nn.Module):
         initializer = nn.initializers.normal(width**-0.5)
         self.initial_keys = self.param("initial_keys", initializer, (self.num_slots, self.key_size), jnp.float32)
         self.initial_values = self.param("initial_values", initializer, (self.num_slots, self.value_size), jnp.float32)
-        self.output = nn.Dense(self.output_size)
 
     def initial_carry(self) -> SALUCarry:
         """The state at the start of an episode: controller and read at zero, the learned initial table."""
-        # The key only shapes the interface of linen: the LSTM starts at zero.
-        controller = self.controller_cell.initialize_carry(jax.random.key(0), (self.controller_size,))
+        controller = self.start_controller()
         read = jnp.zeros(self.value_size, jnp.float32)
         return in_parameter_type(self, SALUCarry(controller, self.initial_keys, self.initial_values, read))
 
@@ -130,8 +124,7 @@ class SALU(nn.Module):
           `(carry, (output, ()))`, with the output `[output_size]` and an empty trace.
         """
         carry = self.initial_carry() if carry is None else carry
-        embedded = self.embedding(inputs)
-        controller, hidden = self.controller_cell(carry.controller, jnp.concatenate([embedded, carry.read]))
+        controller, hidden = self.advance(carry.controller, inputs, carry.read)
 
         sizes = (self.key_size, self.key_size, self.key_size, self.value_size, self.key_size, self.value_size)
         signals = self.interface(hidden).reshape(self.num_heads, -1)
@@ -149,5 +142,5 @@ class SALU(nn.Module):
 
         read_weights = address(keys, jnp.tanh(read_keys), read_strengths)
         read = (read_weights @ values).mean(axis=0)
-        output = self.output(jnp.concatenate([hidden, read]))
+        output = self.answer(hidden, read)
         return SALUCarry(controller, keys, values, read), (output, ())
