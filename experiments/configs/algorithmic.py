@@ -30,7 +30,7 @@ def get_config(name: str = "copy_small") -> ml_collections.ConfigDict:
         task, model = TASKS[name](), models.ModelSettings(100, 32)
     elif name in SMALL:
         task, model = SMALL[name], models.ModelSettings(32, 16)
-        settings = training.TrainingSettings(num_updates=4000, evaluate_every=100)
+        settings = training.TrainingSettings(num_updates=2000, schedule="cosine", evaluate_every=100)
     elif name == "copy_tiny":
         task, model = Copy(num_bits=3, max_length=3), models.ModelSettings(8, 4)
         settings = training.TrainingSettings(num_updates=100, batch_size=8, evaluate_every=50, evaluation_episodes=16)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mnm_jax import tasks, training
+from mnm_jax import models, tasks, training
 from mnm_jax.tasks.babi import Babi, take
 from mnm_jax.tasks.babi.stories import sha256
 
@@ -106,3 +106,20 @@ def test_held_out_is_what_training_evaluates(make_task):
     settings = training.TrainingSettings(num_updates=1, evaluation_episodes=2, evaluation_seed=3)
     task = make_task(1, 2)
     jax.tree.map(np.testing.assert_array_equal, training.held_out(task, settings), task.held_out(3, 2))
+
+
+@pytest.mark.parametrize("model", ["ntm", "dnc"])
+def test_a_memory_of_slots_is_trained(make_task, model):
+    task = make_task(1)
+    settings = models.ModelSettings(4, 3, num_layers=2)
+    sizes = {"output_size": task.output_size, "vocabulary_size": task.vocabulary_size, "num_steps": task.num_steps}
+    functions = training.make_functions(
+        task, models.build(model, settings, **sizes), training.TrainingSettings(num_updates=1, batch_size=2)
+    )
+    state = jax.jit(functions.init)(jax.random.key(0))
+    (drawn,) = task.draw_buckets([0])
+    after, metrics, bad_update = jax.jit(functions.train_chunk)(state, 1, task.buckets[drawn])
+    assert bad_update == -1
+    assert np.isfinite(metrics["loss"])
+    changed = jax.tree.map(lambda old, new: bool((old != new).any()), state.params, after.params)
+    assert all(jax.tree.leaves(changed))
