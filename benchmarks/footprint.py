@@ -28,7 +28,7 @@ def temporary_bytes(cell: nn.Module, num_steps: int, batch_size: int, *, reversi
     """XLA's size of the temporary buffers of one gradient, in bytes."""
     inputs = jax.ShapeDtypeStruct((batch_size, num_steps), jnp.int32)
     variables = jax.eval_shape(cell.init, jax.random.key(0), None, jnp.int32(0))
-    compiled = jax.jit(_gradient(cell, reversible=reversible)).lower(variables, inputs).compile()
+    compiled = jax.jit(gradient(cell, reversible=reversible)).lower(variables, inputs).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
@@ -36,12 +36,14 @@ def peak_bytes(cell: nn.Module, num_steps: int, batch_size: int) -> int:
     """The most memory that this process ever had in use, after computing one gradient, in bytes."""
     inputs = jnp.zeros((batch_size, num_steps), jnp.int32)
     variables = jax.jit(cell.init)(jax.random.key(0), None, inputs[0, 0])
-    jax.block_until_ready(jax.jit(_gradient(cell, reversible=True))(variables, inputs))
+    jax.block_until_ready(jax.jit(gradient(cell, reversible=True))(variables, inputs))
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _gradient(cell: nn.Module, *, reversible: bool) -> Callable[[Any, jax.Array], Any]:
+def gradient(cell: nn.Module, *, reversible: bool) -> Callable[[Any, jax.Array], Any]:
+    """The gradient of a loss by the variables, as a function of them and of the inputs `[B, T]`."""
+
     def loss(variables: Any, inputs: jax.Array) -> jax.Array:
         run = jax.vmap(lambda episode: mnm.unroll(cell, variables, episode, reversible=reversible))(inputs)
         return jnp.mean(jnp.square(run.outputs)) + (jnp.mean(run.trace.error_after) if run.trace else 0)

@@ -3,7 +3,7 @@
 `copy`, `repeat_copy`, `double_copy`, `associative_recall`, `priority_sort`: the sizes of Graves, Wayne and Danihelka,
 "Neural Turing Machines", 2014 (arXiv:1410.5401); double copy with the lengths of repeat copy. A memory of 3 * 32^2 =
 3,072 floats (there: 128 slots of 20).
-`copy_small`, ...: sizes for a CPU, minutes for each model. A memory of 3 * 16^2 = 768 floats.
+`copy_small`, ...: sizes for a CPU, minutes for each model. A memory of 3 * 8^2 = 192 floats.
 `copy_tiny`: seconds, to try the program out.
 """
 
@@ -14,11 +14,11 @@ from mnm_jax import models, training
 from mnm_jax.tasks.algorithmic import TASKS, AssociativeRecall, Copy, DoubleCopy, PrioritySort, RepeatCopy
 
 SMALL = {
-    "copy_small": Copy(num_bits=6, max_length=8),
-    "repeat_copy_small": RepeatCopy(num_bits=4, max_length=4, max_repeats=4),
-    "double_copy_small": DoubleCopy(num_bits=6, max_length=5),
-    "associative_recall_small": AssociativeRecall(num_bits=4, item_length=2, max_items=4),
-    "priority_sort_small": PrioritySort(num_bits=4, num_inputs=6, num_outputs=4),
+    "copy_small": Copy(num_bits=4, max_length=5),
+    "repeat_copy_small": RepeatCopy(num_bits=4, max_length=3, max_repeats=3),
+    "double_copy_small": DoubleCopy(num_bits=4, max_length=4),
+    "associative_recall_small": AssociativeRecall(num_bits=4, item_length=1, max_items=4),
+    "priority_sort_small": PrioritySort(num_bits=4, num_inputs=4, num_outputs=3),
 }
 NAMES = (*TASKS, *SMALL, "copy_tiny")
 
@@ -29,7 +29,7 @@ def get_config(name: str = "copy_small") -> ml_collections.ConfigDict:
         settings = training.TrainingSettings(num_updates=100_000, learning_rate=1e-3, evaluate_every=1000)
         task, model = TASKS[name](), models.ModelSettings(100, 32)
     elif name in SMALL:
-        task, model = SMALL[name], models.ModelSettings(32, 16)
+        task, model = SMALL[name], models.ModelSettings(32, 8)
         settings = training.TrainingSettings(num_updates=2000, schedule="cosine", evaluate_every=100)
     elif name == "copy_tiny":
         task, model = Copy(num_bits=3, max_length=3), models.ModelSettings(8, 4)

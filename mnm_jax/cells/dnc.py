@@ -142,6 +142,8 @@ class DNC(Controlled, nn.Module):
       num_slots: `S`; for as many floats as an MNM's memory holds, see `num_slots_matching`.
       slot_size: `W`.
       num_read_heads: `R`.
+      strength_bias: bias of the strengths, before the softplus, at the start of training.
+      free_bias: bias of the free gates, before the sigmoid, at the start of training.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
@@ -153,9 +155,7 @@ class DNC(Controlled, nn.Module):
     slot_size: int
     num_read_heads: int = 1
     strength_bias: float = 0.0
-    free_bias: float = 0.0
-    allocation_bias: float = 0.0
-    write_bias: float = 0.0
+    free_bias: float = -2.0
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
@@ -171,7 +171,7 @@ class DNC(Controlled, nn.Module):
         # Of writing: key, what to erase, what to add, strength, the gates of allocation and writing. Of each reading
         # head: key, strength, free gate, modes.
         width = self.slot_size
-        writing = np.repeat([0.0, self.strength_bias, self.allocation_bias, self.write_bias], [3 * width, 1, 1, 1])
+        writing = np.repeat([0.0, self.strength_bias, 0.0], [3 * width, 1, 2])
         reading = np.repeat([0.0, self.strength_bias, self.free_bias, 0.0], [width, 1, 1, _NUM_MODES])
         biases = jnp.asarray(np.concatenate([writing, np.tile(reading, self.num_read_heads)]), jnp.float32)
         self.interface = nn.Dense(biases.size, bias_init=lambda rng, shape, dtype: biases)

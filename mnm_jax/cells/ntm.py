@@ -95,8 +95,8 @@ class NTM(Controlled, nn.Module):
     move and read: `r_t^i = sum_s w_t^i(s) M_t(s)`. The output is `y_t = W_o [h_t ; r_t^1 ; ... ; r_t^H] + b_o`.
 
     Where an episode starts is learned: the table, from N(0, 1 / W), and where the heads are. All heads begin at the
-    first slot. With heads that began somewhat everywhere (logits from N(0, 1)), one seed of three needed four times as
-    many updates to learn to copy ten vectors, and another fell back to chance after it had.
+    first slot. With heads that began somewhat everywhere (logits from N(0, 1)), one seed of three copied up to ten
+    vectors after 600 updates, where with heads at the first slot all did, and one fell back to chance later.
 
     Example:
       >>> num_slots = mnm.cells.num_slots_matching(spec, slot_size=8)
@@ -110,6 +110,7 @@ class NTM(Controlled, nn.Module):
       num_slots: `S`; for as many floats as an MNM's memory holds, see `num_slots_matching`.
       slot_size: `W`.
       num_heads: `H`.
+      strength_bias: bias of the strengths, before the softplus, at the start of training.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.

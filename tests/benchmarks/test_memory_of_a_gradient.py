@@ -7,7 +7,7 @@ from benchmarks import footprint
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.mark.parametrize("model", ["mnm_p", "salu", "attention"])
+@pytest.mark.parametrize("model", ["mnm_p", "salu", "attention", "dnc"])
 def test_the_saving_gradient_takes_less(model):
     cell = footprint.make_cell(model, 16, 2, 1, 60)
     plain, saving = (footprint.temporary_bytes(cell, 60, 4, reversible=flag) for flag in (False, True))
