@@ -17,7 +17,7 @@ SMALL = {
     "copy_small": Copy(num_bits=4, max_length=5),
     "repeat_copy_small": RepeatCopy(num_bits=4, max_length=3, max_repeats=3),
     "double_copy_small": DoubleCopy(num_bits=4, max_length=4),
-    "associative_recall_small": AssociativeRecall(num_bits=4, item_length=1, max_items=4),
+    "associative_recall_small": AssociativeRecall(num_bits=4, item_length=2, max_items=3),
     "priority_sort_small": PrioritySort(num_bits=4, num_inputs=4, num_outputs=3),
 }
 NAMES = (*TASKS, *SMALL, "copy_tiny")
