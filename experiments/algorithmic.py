@@ -11,12 +11,11 @@ files in DIR/MODEL; figures and tables go to DIR.
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 import jax
-from absl import flags
+from ml_collections import ConfigDict
 
-from experiments import command_line, generalization, launcher, plot
+from experiments import generalization, launcher, plot
 from mnm_jax import models, training
 from mnm_jax.tasks import algorithmic
 
@@ -43,33 +42,34 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
         generalization.evaluate(configuration, report.state, tasks, "length", directory)
 
 
-_EXPERIMENT = launcher.Experiment(
-    name="copy",
-    default_config=f"{_CONFIGS}:copy_small",
-    introduce=introduce,
-    conclude=conclude,
-    products=(generalization.FILE,),
-    report=plot.report,
-    default_models=models.MEMORIES,
-)
+def prepare(config: ConfigDict) -> None:
+    """Checks that the configuration is one of its own task.
 
-
-def main(argv: Sequence[str]) -> None:
-    """Trains on the task of the configuration."""
-    del argv
-    config = flags.FLAGS.config
+    Raises:
+      ValueError: if not.
+    """
     task = algorithmic.TASKS.get(config.experiment)
     if task is None or {field.name for field in dataclasses.fields(task)} != set(config.task):
-        raise command_line.UsageError(
+        raise ValueError(
             f"--config.experiment={config.experiment} is not the task of this configuration; choose the task by "
             f"--config={_CONFIGS}:NAME, with a NAME of {', '.join(algorithmic.TASKS)}"
         )
-    launcher.train(dataclasses.replace(_EXPERIMENT, name=config.experiment))
 
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, default_config=_EXPERIMENT.default_config)
+    launcher.run(
+        launcher.Experiment(
+            name="copy",
+            default_config=f"{_CONFIGS}:copy_small",
+            introduce=introduce,
+            conclude=conclude,
+            products=(generalization.FILE,),
+            report=plot.report,
+            default_models=models.MEMORIES,
+            prepare=prepare,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -210,17 +209,16 @@ _EXPERIMENT = launcher.Experiment(
 )
 
 
-def _main(argv: Sequence[str]) -> None:
-    del argv
+def _ask() -> bool:
     if ask.is_wanted():
         ask.answer_flags()
-    else:
-        launcher.train(_EXPERIMENT)
+        return True
+    return False
 
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(_main, default_config=_EXPERIMENT.default_config)
+    launcher.run(_EXPERIMENT, instead=_ask)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def run(
         its errors raised, while the flag is being defined.)
       takes_arguments: whether the program takes anything but flags.
     """
-    if default_config is not None and _config_flag(sys.argv) is None:
+    if default_config is not None and config_flag(sys.argv) is None:
         sys.argv.insert(1, f"--config={default_config}")
 
     def guarded(argv: Sequence[str]) -> None:
@@ -56,7 +56,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         # ml_collections stops at a key that it does not know, without saying which are known.
         _exit(_unknown_key(argv) or error)
     except OSError:
-        _exit(f"--config={_config_flag(argv)}: there is no such file")
+        _exit(f"--config={config_flag(argv)}: there is no such file")
     except flags.Error as error:
         # An error inside a configuration file comes with its traceback, the reason in the last line of it.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -65,7 +65,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
         return rest
 
 
-def _config_flag(argv: Sequence[str]) -> str | None:
+def config_flag(argv: Sequence[str]) -> str | None:
+    """The value of `--config` on a command line; `None` if it is not given."""
     given = None
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         if argument in ("--config", "-config"):
@@ -77,7 +78,7 @@ def _config_flag(argv: Sequence[str]) -> str | None:
 
 def _unknown_key(argv: Sequence[str]) -> str | None:
     """Says which `--config.KEY` is not in the configuration, and which keys are."""
-    path, _, name = _config_flag(argv).partition(":")
+    path, _, name = config_flag(argv).partition(":")
     config = runpy.run_path(path)["get_config"](*[name] * bool(name))
     for argument in argv:
         if not argument.lstrip("-").startswith("config."):

@@ -1,10 +1,12 @@
 """Polite ends: SIGTERM and Ctrl-C ask a program to stop; a second Ctrl-C stops it at once."""
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +25,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._ends_at_once = False
 
     def __enter__(self) -> Self:
         """Begins to listen."""
@@ -48,10 +51,22 @@ class Interruption:
         """What a shell expects of a program that a signal ended; 0 if none came."""
         return 0 if self.signal is None else 128 + self.signal
 
+    @contextlib.contextmanager
+    def ending_at_once(self) -> Iterator[None]:
+        """While this is entered, a signal ends the program where it is. For what can be done again at any time."""
+        self._ends_at_once = True
+        try:
+            yield
+        finally:
+            self._ends_at_once = False
+
     def _listen(self) -> None:
         while data := self._reader.recv(1):
             received = signal.Signals(data[0])
             if received == signal.SIGINT and self.signal is not None:
+                os._exit(128 + received)
+            if received in _SIGNALS and self._ends_at_once:
+                print(f"\n{received.name}: ended; all training is saved", file=sys.stderr, flush=True)
                 os._exit(128 + received)
             if received in _SIGNALS and self.signal is None:
                 self.signal = received

@@ -4,24 +4,23 @@ Each model is trained with all its seeds side by side and leaves its files in WO
 WORKDIR. See `mnm_jax.training.run` for the files of a model.
 """
 
-import contextlib
 import dataclasses
-import fcntl
 import os
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path
 
-from experiments import command_line
+from experiments import command_line, compilation_cache, workdirs
 from experiments.interruption import Interruption
-from mnm_jax import models, tasks, training
+from mnm_jax import _paths, models, tasks, training
 from mnm_jax._files import write_whole
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file and :NAME; the demo if not given.")
@@ -31,7 +30,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for metrics, checkpoi
 _MAX_MINUTES = flags.DEFINE_float(
     "max_minutes", float("inf"), "Time for training, shared evenly by the models not yet finished.", lower_bound=0
 )
-_RESUME = flags.DEFINE_bool("resume", False, "Go on in a workdir that exists.")
+_RESUME = flags.DEFINE_bool("resume", False, "Go on in a workdir that exists, with the configuration that it holds.")
 _PARALLEL = flags.DEFINE_enum(
     "parallel", "none", training.PARALLEL, "Share nothing, the episodes of an update, or the seeds over all devices."
 )
@@ -42,6 +41,9 @@ _ON_NONFINITE = flags.DEFINE_enum(
     "on_nonfinite", "stop", ("stop", "skip"), "Stop at a loss or gradient that is not finite, or skip its update."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write event files too; needs tensorboardX.")
+_COMPILATION_CACHE = flags.DEFINE_bool(
+    "compilation_cache", True, "Keep compiled programs in the user's cache directory, for later runs to start sooner."
+)
 _COORDINATOR = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of the first of several processes.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes train together.", lower_bound=1)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
@@ -55,7 +57,7 @@ class Experiment:
     """What a training program is about.
 
     Attributes:
-      name: of the task, one of `tasks.TASKS`.
+      name: of the task, one of `tasks.TASKS`; a configuration may name another one as its `experiment`.
       default_config: `FILE:NAME` of the configuration that is used without `--config`.
       introduce: prints what there is to know of the task before training.
       conclude: `conclude(configuration, report, directory)` writes into a model's directory what is to be known of the
@@ -76,54 +78,94 @@ class Experiment:
     prepare: Callable[[ConfigDict], None] = lambda config: None
 
 
-def run(experiment: Experiment) -> None:
-    """Runs a training program."""
+def run(experiment: Experiment, instead: Callable[[], bool] = lambda: False) -> None:
+    """Runs a training program.
+
+    Args:
+      experiment: what it is about.
+      instead: does what the flags ask for in place of training, and says whether they asked for any such thing.
+    """
+    is_config_given = command_line.config_flag(sys.argv) is not None
 
     def main(argv: Sequence[str]) -> None:
         del argv
-        train(experiment)
+        if not instead():
+            _train_all(experiment, is_config_given)
 
     command_line.run(main, default_config=experiment.default_config)
 
 
-def train(experiment: Experiment) -> None:
-    """Trains all models that the flags ask for. Within `command_line.run`.
+def _train_all(experiment: Experiment, is_config_given: bool) -> None:
+    """Trains all models that the flags ask for.
 
     Raises:
       UsageError: if something that they ask for is not possible.
     """
-    workdir, configurations, options = _parse(experiment)
-    changes = _check_workdir(workdir, configurations)
+    workdir, configurations, options, changes = _parse(experiment, is_config_given)
     _start_processes()
     try:
         for configuration in configurations:
             training.check_divisible(options.parallel, configuration.training, len(configuration.seeds))
     except ValueError as error:
         raise command_line.UsageError(error) from error
+    if _COMPILATION_CACHE.value:
+        compilation_cache.use()
     for change in changes:
         _say(change)
     experiment.introduce(configurations[0].task, configurations[0].training)
+    try:
+        with Interruption() as interruption, workdirs.lock(workdir):
+            is_compiling = _train_unfinished(experiment, workdir, configurations, options, interruption)
+            if jax.process_index() == 0:
+                _report(experiment, workdir, interruption)
+    except workdirs.LockError as error:
+        _fail(str(error))
+    if is_compiling:
+        _end_at_once(0)
 
+
+def _train_unfinished(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    configurations: Sequence[training.Configuration],
+    options: training.RunOptions,
+    interruption: Interruption,
+) -> bool:
+    """Trains one model after the other.
+
+    Returns:
+      Whether something is still being compiled for one of them that was not waited for.
+    """
     deadline = time.monotonic() + 60 * _MAX_MINUTES.value
-    directories = {configuration: workdir / directory_of(configuration.model) for configuration in configurations}
+    directories = {
+        configuration: workdir / workdirs.directory_of(configuration.model) for configuration in configurations
+    }
     unfinished = [
         configuration
         for configuration, directory in directories.items()
         if not _is_finished(configuration, directory, experiment.products)
     ]
-    with Interruption() as interruption, _lock(workdir):
-        for i, configuration in enumerate(unfinished):
-            if training.max_over_processes([interruption.exit_code])[0]:
-                break
-            budget = (deadline - time.monotonic()) / (len(unfinished) - i)
-            _train(experiment, configuration, directories[configuration], options, budget, interruption)
-        if interruption.signal is not None:
-            sys.exit(interruption.exit_code)
-        if jax.process_index() == 0:
-            try:
-                experiment.report(workdir)
-            except (ValueError, OSError) as error:
-                _fail(f"no figures and tables: {error}")
+    if jax.process_index() == 0:
+        # All of them, so that `--resume` knows which models there are to be.
+        for configuration in unfinished:
+            _write_configuration(configuration, directories[configuration])
+    is_compiling = False
+    for i, configuration in enumerate(unfinished):
+        if training.max_over_processes([interruption.exit_code])[0]:
+            break
+        budget = (deadline - time.monotonic()) / (len(unfinished) - i)
+        is_compiling |= _train(experiment, configuration, directories[configuration], options, budget, interruption)
+    if interruption.signal is not None:
+        sys.exit(interruption.exit_code)
+    return is_compiling
+
+
+def _report(experiment: Experiment, workdir: pathlib.Path, interruption: Interruption) -> None:
+    try:
+        with interruption.ending_at_once():
+            experiment.report(workdir)
+    except (ValueError, OSError) as error:
+        _fail(f"no figures and tables: {error}")
 
 
 def _train(
@@ -133,8 +175,8 @@ def _train(
     options: training.RunOptions,
     budget: float,
     interruption: Interruption,
-) -> None:
-    """Trains one model, and says how that ended."""
+) -> bool:
+    """Trains one model, and says how that ended. Returns whether something is still being compiled for it."""
     name, num_updates = configuration.model, configuration.training.num_updates
     _say(f"Training {name}: {len(configuration.seeds)} seeds, {num_updates} updates")
     start = time.monotonic()
@@ -144,7 +186,8 @@ def _train(
 
     try:
         if jax.process_index() == 0:
-            _begin(configuration, directory, experiment.products)
+            for product in experiment.products:  # They would not fit longer curves.
+                (directory / product).unlink(missing_ok=True)
         report = training.run(
             configuration.task,
             configuration.cell(),
@@ -169,33 +212,43 @@ def _train(
         if report.is_interrupted:
             sys.exit(interruption.exit_code or 128 + signal.SIGTERM)
         if jax.process_index() == 0:
-            experiment.conclude(configuration, report, directory)
+            with interruption.ending_at_once():
+                experiment.conclude(configuration, report, directory)
     except training.CompilationStopped:
         how = f"stopped by {interruption.signal.name}" if interruption.signal else "stopped by --max_minutes"
-        _say(f"{name}: {how} while it compiled; go on with --resume")
-        _end_at_once(interruption.exit_code)
+        _say(f"{name}: {how} while it compiled; what it had learned is saved; go on with --resume")
+        if interruption.signal:
+            _end_at_once(interruption.exit_code)
+        return True
     except training.NonFiniteError as error:
         _fail(f"{name}: {error}; to leave such updates out, go on with --resume --on_nonfinite=skip")
     except (training.RestoreError, OSError) as error:
         _fail(f"{name}: {error}")
+    return False
 
 
-def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configuration], training.RunOptions]:
-    """What the flags ask for: the working directory, a configuration for each model, and the rest.
+def _parse(
+    experiment: Experiment, is_config_given: bool
+) -> tuple[pathlib.Path, list[training.Configuration], training.RunOptions, list[str]]:
+    """What the flags ask for.
+
+    Returns:
+      The working directory, a configuration for each model, the rest, and what is otherwise than it was in the working
+      directory, and may be.
 
     Raises:
       UsageError: if it is not possible.
     """
     if _WORKDIR.value is None:
         raise command_line.UsageError("--workdir=DIR is missing: a directory for metrics, checkpoints and figures")
-    chosen = experiment.default_models if _MODELS.value is None else _MODELS.value
-    if not chosen:
+    if _MODELS.value is not None and not _MODELS.value:
         raise command_line.UsageError(f"--models is empty; choose from {', '.join(models.NAMES)}")
     if _TENSORBOARD.value:
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
             raise command_line.UsageError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
+    workdir = _paths.expand(_WORKDIR.value)
     try:
         options = training.RunOptions(
             _PARALLEL.value,
@@ -205,15 +258,52 @@ def _parse(experiment: Experiment) -> tuple[pathlib.Path, list[training.Configur
             _ON_NONFINITE.value,
             _TENSORBOARD.value,
         )
-        experiment.prepare(_CONFIG.value)
-        configurations = [configure(experiment.name, model, _CONFIG.value) for model in dict.fromkeys(chosen)]
+        saved = workdirs.saved_configurations(workdir, is_resumed=_RESUME.value)
+        configurations = _configure_all(experiment, {} if is_config_given else saved)
+        changes = workdirs.check_same(workdir, saved, configurations)
     except ValueError as error:
         raise command_line.UsageError(error) from error
-    return pathlib.Path(_WORKDIR.value), configurations, options
+    return workdir, configurations, options, changes
 
 
-def configure(name: str, model: str, config: ConfigDict) -> training.Configuration:
-    """Makes the checked configuration of a model.
+def _configure_all(experiment: Experiment, saved: Mapping[str, training.Configuration]) -> list[training.Configuration]:
+    """A configuration for each model that the flags ask for.
+
+    Args:
+      experiment: with what it makes of flags of its own.
+      saved: by model, what the working directory holds. It takes the place of the configuration file, and of what other
+        flags leave open; a model that it does not hold is trained as the first that it does.
+
+    Raises:
+      ValueError: if a value is not possible.
+    """
+    chosen = _MODELS.value or list(saved) or experiment.default_models
+    configurations = []
+    for model in dict.fromkeys(chosen):
+        like = saved.get(model) or next(iter(saved.values()), None)
+        if like is None:
+            config, seeds = _CONFIG.value.copy_and_resolve_references(), None
+        else:
+            config, seeds = _to_config(like), like.seeds
+            for path, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
+                config_path.set_value(path, config, value)
+        experiment.prepare(config)
+        name = config.get("experiment", experiment.name)
+        configurations.append(_configure(name, model, config, seeds))
+    return configurations
+
+
+def _to_config(configuration: training.Configuration) -> ConfigDict:
+    """A configuration as a configuration file would give it."""
+    parts = {"task": configuration.task, "model": configuration.model_settings, "training": configuration.training}
+    config = ConfigDict({name: dataclasses.asdict(part) for name, part in parts.items()})
+    config.experiment = configuration.experiment
+    del config.training["meta_weight"]  # It follows from the model.
+    return config
+
+
+def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...] | None) -> training.Configuration:
+    """The checked configuration of a model; `seeds` are those that `--num_seeds` does not change unless it is given.
 
     Raises:
       ValueError: if a value is not possible, naming it.
@@ -223,44 +313,9 @@ def configure(name: str, model: str, config: ConfigDict) -> training.Configurati
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
     training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
     training.check_dropout(task, training_settings)
-    return training.Configuration(name, model, tuple(range(_NUM_SEEDS.value)), task, settings, training_settings)
-
-
-def _check_workdir(workdir: pathlib.Path, configurations: Sequence[training.Configuration]) -> list[str]:
-    """Refuses to mix two experiments in one directory.
-
-    Returns:
-      What is different from before, and may be.
-
-    Raises:
-      UsageError: if the directory is in use without `--resume`, or by another configuration.
-    """
-    ancestor = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not ancestor.is_dir():
-        raise command_line.UsageError(f"--workdir={workdir} is not a directory")
-    if not os.access(ancestor, os.W_OK):
-        raise command_line.UsageError(f"--workdir={workdir} cannot be written to")
-    if not _RESUME.value and workdir.is_dir() and any(workdir.iterdir()):
-        raise command_line.UsageError(f"--workdir={workdir} exists; pass --resume to go on in it, or name another")
-    changes = []
-    wanted = {configuration.model: configuration for configuration in configurations}
-    for path in sorted(workdir.glob(f"*/{training.CONFIG}")):
-        try:
-            saved = training.Configuration.load(path.parent)
-        except ValueError as error:
-            raise command_line.UsageError(error) from error
-        # Another model may be trained otherwise; but one figure holds one task.
-        differences = saved.differences(wanted.get(saved.model, configurations[0]))
-        if saved.model not in wanted:
-            differences = {key: values for key, values in differences.items() if key.startswith("config.task.")}
-        texts = {key: f"{key} was {was} and is {now}" for key, (was, now) in differences.items()}
-        # A run may be made longer, if its learning rate does not depend on its length.
-        was, now = differences.get("config.training.num_updates", (0, 0))
-        if was < now and saved.training.schedule == "constant":
-            changes.append(f"{path.parent}: {texts.pop('config.training.num_updates')}")
-        if texts:
-            raise command_line.UsageError(f"{path.parent} was made otherwise: {'; '.join(texts.values())}")
-    return changes
+    if seeds is None or _NUM_SEEDS.present:
+        seeds = tuple(range(_NUM_SEEDS.value))
+    return training.Configuration(name, model, seeds, task, settings, training_settings)
 
 
 def _start_processes() -> None:
@@ -285,38 +340,18 @@ def _start_processes() -> None:
         raise command_line.UsageError(f"--coordinator_address={_COORDINATOR.value}: {error}") from error
 
 
-@contextlib.contextmanager
-def _lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps others from training in the same directory. The system ends it with the process, however that ends."""
-    if jax.process_index() > 0:
-        yield
-        return
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _fail(f"--workdir={workdir}: another process is training in it")
-        yield
-
-
-def _begin(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> None:
-    """Writes the configuration, whole or not at all, and removes what would not fit longer curves."""
-    directory.mkdir(parents=True, exist_ok=True)
-    write_whole(directory / training.CONFIG, configuration.to_json())
-    for product in products:
-        (directory / product).unlink(missing_ok=True)
+def _write_configuration(configuration: training.Configuration, directory: pathlib.Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_whole(directory / training.CONFIG, configuration.to_json())
+    except OSError as error:
+        _fail(f"cannot write {directory / training.CONFIG}: {error.strerror or error}")
 
 
 def _is_finished(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> bool:
     """Whether a model has made all its updates, and all that is to be known of it was written."""
     latest = training.Checkpoints(directory / training.CHECKPOINTS).latest()
     return latest == configuration.training.num_updates and all((directory / name).exists() for name in products)
-
-
-def directory_of(model: str) -> str:
-    """The directory of a model: its name, without the colon of `module:function`."""
-    return model.replace(":", ".")
 
 
 def _say(text: str) -> None:

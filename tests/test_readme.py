@@ -40,5 +40,5 @@ def test_the_writer_of_the_readme_is_short():
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block is not WRITER], ids=lambda block: block[:30])
-def test_the_snippets_run(block):
-    run(block, "snippet")
+def test_the_snippets_run(block, tmp_path):
+    run(block.replace('"runs/', f'"{tmp_path}/'), "snippet")

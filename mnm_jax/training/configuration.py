@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import models, tasks
+from mnm_jax import _paths, models, tasks
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.episodes import Episodes
 from mnm_jax.training.identity import differences, flatten, identify_model
@@ -147,7 +147,7 @@ def load(
       ValueError: if this is no directory of a run or of several, if the run has no such seed, if no checkpoint of it is
         whole (a `RestoreError`), or if another task or cell was trained in it (likewise).
     """
-    directory, configuration, identity = pathlib.Path(directory), None, None
+    directory, configuration, identity = _paths.expand(directory), None, None
     if (task is None) != (cell is None):
         raise ValueError("task and cell go together: give both, or neither for a directory with a config.json")
     if task is None or cell is None:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import optax
 
-from mnm_jax import _checks
+from mnm_jax import _checks, _paths
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.devices import Parallel, check_divisible, max_over_processes, place
 from mnm_jax.training.episodes import held_out
@@ -150,7 +150,7 @@ def run(
         task,
         settings,
         seeds,
-        directory,
+        _paths.expand(directory),
         options,
         identity=identify(task, cell, settings, seeds, optimizer),
         placement=place(task, cell, settings, options.parallel, optimizer),
@@ -181,7 +181,7 @@ class _Trainer:
         task: Task,
         settings: TrainingSettings,
         seeds: Sequence[int],
-        directory: str | pathlib.Path,
+        directory: pathlib.Path,
         options: RunOptions,
         *,
         identity: dict[str, Any],
@@ -193,7 +193,7 @@ class _Trainer:
         self._task, self._settings, self._seeds, self._options = task, settings, seeds, options
         self._directory, self._identity, self._placement = directory, identity, placement
         self._progress, self._should_give_up, self._on_evaluation = progress, should_give_up, on_evaluation
-        self._checkpoints = Checkpoints(pathlib.Path(directory) / CHECKPOINTS, options.keep)
+        self._checkpoints = Checkpoints(directory / CHECKPOINTS, options.keep)
         self._batches = jax.device_get(held_out(task, settings))
         self._buckets = [placement.replicate(bucket) for bucket in getattr(task, "buckets", (None,))]
         self._compiled: set[int] = set()  # The buckets that were trained on.

@@ -35,5 +35,7 @@ def run(module, arguments):
 
 if __name__ == "__main__":
     module = importlib.import_module(sys.argv[1])
+    if launcher := sys.modules.get("experiments.launcher"):
+        launcher._PATIENCE_SECONDS = 600  # Busy machines take long to compile.
     for line in sys.stdin:
         print(json.dumps(run(module, json.loads(line))), flush=True)

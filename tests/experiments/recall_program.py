@@ -11,6 +11,7 @@ from experiments import launcher
 from mnm_jax import tasks
 
 tasks.TASKS["recall"] = recall.Recall
+launcher._PATIENCE_SECONDS = 600  # Busy machines take long to compile.
 
 
 def conclude(configuration, report, directory):

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mnm_jax import models, training
@@ -34,7 +35,11 @@ def run_all(command_lines, directory, module="experiments.dictionary", **environ
         [sys.executable, str(pathlib.Path(__file__).with_name("command_lines.py")), module],
         input="".join(json.dumps(arguments) + "\n" for arguments in command_lines),
         env=os.environ
-        | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)]), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)]),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "JAX_COMPILATION_CACHE_DIR": f"{directory}_compiled",
+        }
         | environment,
         cwd=directory,
         capture_output=True,
@@ -89,12 +94,16 @@ WRONG = {
     "workdir in use": (["--workdir=used"], "--workdir=used exists; pass --resume to go on in it, or name another"),
     "workdir is a file": (["--workdir=file"], "--workdir=file is not a directory"),
     "another configuration": (
-        ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=2"],
+        ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=2", "--config.task.num_pairs=8"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8; seeds was \\[0\\] and is \\[0, 1\\]",
     ),
     "another task beside": (
-        ["--workdir=used", "--resume", "--models=salu"],
+        ["--workdir=used", "--resume", "--models=salu", "--config.task.num_pairs=8"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8",
+    ),
+    "a whole configuration": (
+        ["--workdir=used", "--resume", f"--config={ROOT}/experiments/configs/dictionary.py:demo"],
+        "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8; seeds was \\[0\\] and is \\[0, 1, 2\\]",
     ),
     "fewer updates": (
         [*USED, "--config.training.num_updates=999"],
@@ -201,7 +210,7 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     first, longer = run_all(
         [
             [*common, "--config.training.num_updates=1"],
-            [*common, "--config.training.num_updates=2", "--resume"],
+            ["--workdir=run", "--config.training.num_updates=2", "--resume"],  # The rest is what the directory holds.
         ],
         tmp_path,
         JAX_COMPILATION_CACHE_DIR=str(tmp_path / "compiled"),
@@ -212,6 +221,7 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
         assert code == 0, err
         assert "| hebbian:Hebbian" in out
         assert "learning_curves.png" in out
+    assert "hebbian:Hebbian: going on after update 1\n" in longer[2]
     change = "run/hebbian.Hebbian: config.training.num_updates was 1 and is 2\n"
     assert longer[1].startswith(change)
     assert change not in first[1]
@@ -220,7 +230,8 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     assert [(line["update"], line["seed"]) for line in lines] == [(u, s) for u in (0, 1, 2) for s in (0, 1)]
     evaluated = [json.loads(line) for line in (run / "generalization.jsonl").read_text().splitlines()]
     assert [(line["num_pairs"], line["seed"]) for line in evaluated] == [(p, s) for p in (2, 3) for s in (0, 1)]
-    assert (run / "episode.npz").exists()
+    with np.load(run / "episode.npz") as episode:
+        assert len(episode["labels"]) == len(episode["write_keys"]) == len(episode["error_after"]) > 0
     figures = {"learning_curves.png", "generalization.png", "takeoff.md", "takeoff.csv"}
     assert figures <= {path.name for path in workdir.iterdir()}
     assert list(workdir.glob("similarity_*Hebbian*.png"))

@@ -40,7 +40,7 @@ def test_a_signal_saves_and_says_where_and_what_was_saved_goes_on(compiled, tmp_
     lstm = tmp_path / "lstm"
     checkpoints = training.Checkpoints(lstm / "checkpoints")
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        before = checkpoints.latest() or -1
+        before = checkpoints.latest() or 0  # Nothing is learned before the first update.
         process = recall(tmp_path, compiled, "--config.training.num_updates=100_000_000")
         programs.wait_until(lambda before=before: last_update(lstm) > before, process)
         process.send_signal(number)
@@ -73,6 +73,36 @@ def test_the_end_of_the_time_is_no_error_and_resuming_finishes(compiled, tmp_pat
     assert out.endswith("reported\n")
     assert last_update(tmp_path / "lstm") == 3
     assert (tmp_path / "lstm" / "product").read_text() == "3"
+
+
+def test_nobody_waits_for_a_compilation(compiled, tmp_path):
+    """While something is compiled, a signal and the end of the time take effect within seconds."""
+    arguments = [*programs.RECALL, f"--workdir={tmp_path}", "--models=slow:Slow"]
+    process = programs.start(arguments, compiled)
+    assert process.stderr.readline() == "slow:Slow: compiling the first evaluation for 2 seeds\n"
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    code, out, err = programs.finish(process)
+    assert time.monotonic() - start < 10
+    assert code == 130, err
+    stopped = "while it compiled; what it had learned is saved; go on with --resume\n"
+    assert f"slow:Slow: stopped by SIGINT {stopped}" in out
+    start = time.monotonic()
+    code, out, err = programs.finish(programs.start([*arguments, "--resume", "--max_minutes=0"], compiled))
+    assert time.monotonic() - start < 50
+    assert code == 0, err
+    assert f"slow:Slow: stopped by --max_minutes {stopped}reported\n" in out
+
+
+def test_what_can_be_done_again_is_ended_at_once(compiled):
+    program = BLOCKED.replace("    print(", "    with interruption.ending_at_once():\n        print(", 1).replace(
+        "    hashlib", "        hashlib"
+    )
+    process = programs.start(["-c", program], compiled)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    code, _, err = programs.finish(process, timeout=10)
+    assert (code, err) == (143, "\nSIGTERM: ended; all training is saved\n")
 
 
 def test_a_second_interrupt_ends_the_program_at_once_even_within_a_long_call(compiled):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,31 @@ def test_updates_in_a_row_on_one_bucket_are_one_call_and_a_new_bucket_begins_a_c
     assert loop.draw_buckets(BUCKETED, 0, 6, known={0}) == [(0, 1)]
     assert loop.draw_buckets(BUCKETED, 1, 5, known={0}) == [(2, 2), (0, 3)]
     assert loop.draw_buckets(TASK, 0, 6, known=set()) == [(0, 6)]
+
+
+def test_a_run_that_does_not_wait_for_a_compilation_has_saved_what_it_learned(tmp_path, monkeypatch):
+    settings, cell = dataclasses.replace(SETTINGS, batch_size=3), build("lstm", BUCKETED)
+    is_evaluated, is_compiling = threading.Event(), threading.Event()
+    usual = type(BUCKETED).loss
+
+    def loss(self, outputs, example):
+        if is_evaluated.is_set() and example.inputs.shape[0] == 5:
+            is_compiling.set()
+            time.sleep(1)
+        return usual(self, outputs, example)
+
+    def train(name, **arguments):
+        return training.run(BUCKETED, cell, settings, (0, 1), tmp_path / name, **arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(BUCKETED), "loss", loss)
+        with pytest.raises(training.CompilationStopped):
+            train("cut", should_give_up=is_compiling.is_set, on_evaluation=lambda *_: is_evaluated.set())
+    # Update 1 is the first one on the longer episodes.
+    assert training.Checkpoints(tmp_path / "cut" / "checkpoints").updates() == [1]
+    assert_equal(train("cut").state, train("whole").state)
+    one, other = ((tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "cut"))
+    assert one == other
 
 
 def test_a_bad_update_is_told_wherever_in_a_chunk_it_is(tmp_path):

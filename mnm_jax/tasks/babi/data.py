@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mnm_jax import _checks, _paths
+from mnm_jax._files import whole_file
 from mnm_jax.tasks.babi import stories as stories_lib
 from mnm_jax.tasks.babi.buckets import Split, make_splits
 from mnm_jax.tasks.babi.encoding import LAYOUTS, Episodes, Vocabulary, encode, make_vocabulary
@@ -202,15 +203,8 @@ def _save(path: pathlib.Path, vocabulary: Vocabulary, splits: dict[str, Episodes
     """Writes the arrays, whole or not at all."""
     arrays = {f"{name}/{field}": x for name, split in splits.items() for field, x in split._asdict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with new.open("wb") as file:
-            np.savez_compressed(file, vocabulary=json.dumps(vocabulary), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        np.savez_compressed(file, vocabulary=json.dumps(vocabulary), **arrays)
 
 
 def _restore(path: pathlib.Path) -> tuple[Vocabulary, dict[str, Episodes]]:
