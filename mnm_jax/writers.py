@@ -20,6 +20,9 @@ from mnm_jax import memory as memory_lib
 from mnm_jax.contract import Backward, Gate, Observation, Params, Seen, Writer, check_write_arguments  # noqa: F401
 from mnm_jax.memory import Memory, Spec, Write
 
+# Added to squared lengths that are divided by.
+_LENGTH_EPSILON = 1e-2
+
 
 def gradient(*, num_steps: int = 1) -> Writer:
     """MNM-g: steps of gradient descent on the error of reading the write keys back.
@@ -120,7 +123,7 @@ class _Perceptron(Backward):
         return memory_lib.read(params, jnp.concatenate(inputs, axis=-1))
 
 
-def local(*, backward: Backward | None = None) -> Writer:
+def local(*, backward: Backward | None = None, normalized: bool = False) -> Writer:
     """MNM-p: a learned local rule. Every layer gets a target of its own and follows the perceptron rule.
 
     A backward function predicts each layer's target from the value, `t^l_i = q^l(v_i)`; then
@@ -130,8 +133,11 @@ def local(*, backward: Backward | None = None) -> Writer:
 
     Args:
       backward: the backward function `q`; `None` for `perceptron()`, an affine map of the value.
+      normalized: whether a step is divided by the squared length of the layer's input, `s_l,i = 1 / |z^{l-1}_i|^2`, as
+        in the normalised delta rule (Nagumo and Noda, "A learning method for system identification", 1967): with one
+        head, a rate of 1 brings a layer all the way to its target, whatever the widths, and no rate up to 1 overshoots.
     """
-    return _Local(perceptron() if backward is None else backward)
+    return (_NormalizedLocal if normalized else _Local)(perceptron() if backward is None else backward)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +160,24 @@ class _Local(Writer):
         post = []
         for i, (backward, actual) in enumerate(zip(params["backward"], outputs[1:], strict=True)):
             target = self.backward.apply(backward, Seen(values, keys, actual, outputs[-1]))
-            scale = 2 / actual.size  # s_l: `actual` is [H, d_l].
-            post.append(-scale * rates[i, :, None] * (actual - target))
+            post.append(-self._scale(outputs[i], actual) * rates[i, :, None] * (actual - target))
         return Write(outputs[:-1], tuple(post))
+
+    def _scale(self, inputs: jax.Array, outputs: jax.Array) -> float | jax.Array:
+        """`s_l`, or `s_l,i` as `[H, 1]`, of a layer with `inputs: [H, d_{l-1}]` and `outputs: [H, d_l]`."""
+        del inputs
+        return 2 / outputs.size
 
     def observe(
         self, params: Params, memory: Memory, keys: jax.Array, values: jax.Array, rate: jax.Array
     ) -> Observation:
         del rate
         return self.backward.observe(params["backward"], memory, keys, values)
+
+
+class _NormalizedLocal(_Local):
+    """The local rule with the step of the normalised delta rule."""
+
+    def _scale(self, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
+        del outputs
+        return 1 / (jnp.sum(jnp.square(inputs), axis=-1, keepdims=True) + _LENGTH_EPSILON)

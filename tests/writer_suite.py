@@ -26,6 +26,7 @@ WRITERS: dict[str, Writer] = {
     "gradient": mnm.writers.gradient(),
     "gradient_two_steps": mnm.writers.gradient(num_steps=2),
     "local": mnm.writers.local(),
+    "local_normalized": mnm.writers.local(normalized=True),
     "local_hidden": mnm.writers.local(backward=mnm.writers.perceptron(hidden_size=4)),
     "local_key": mnm.writers.local(backward=mnm.writers.perceptron(use_key=True)),
     "local_activations": mnm.writers.local(backward=mnm.writers.perceptron(use_activations=True)),
