@@ -1,8 +1,8 @@
 """The bAbI tasks: which memory learns to answer questions about a story that it reads once, word by word?
 
     python -m experiments.babi --workdir=DIR [--config=experiments/configs/babi.py:NAME] [--tasks=1,2,...|all]
-        [--data=en-10k|en] [--layout=stream|question] [--babi_archive=PATH] [--models=mnm_p,mnm_g,lstm,salu,attention]
-        [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
+        [--data=en-10k|en] [--layout=stream|question|sentences] [--babi_archive=PATH]
+        [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
     python -m experiments.babi --ask=DIR/MODEL [--story=FILE] [--seed=SEED]
 
 The tasks of one run are trained together. Each model is trained with all its seeds side by side and leaves its files in
@@ -38,7 +38,12 @@ from mnm_jax.tasks.babi import Babi, stories
 
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks of 1 to 20 to train together, or all.")
 _DATA = flags.DEFINE_enum("data", None, babi.CONFIGS, "10,000 training questions of each task, or 1,000.")
-_LAYOUT = flags.DEFINE_enum("layout", None, babi.LAYOUTS, "An episode is a whole story, or a question with its story.")
+_LAYOUT = flags.DEFINE_enum(
+    "layout",
+    None,
+    babi.LAYOUTS,
+    "An episode is a whole story, word by word, a question with its story, or a whole story, a sentence at each step.",
+)
 _ARCHIVE = flags.DEFINE_string("babi_archive", None, "Path of tasks_1-20_v1-2.tar.gz; else BABI_ARCHIVE names it.")
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "babi.py"

@@ -1,6 +1,6 @@
 """Metalearned Neural Memory in JAX and Flax."""
 
-from mnm_jax import cells, contract, interface, memory, objectives, rules, writers
+from mnm_jax import cells, contract, inputs, interface, memory, objectives, rules, writers
 from mnm_jax.policies import Policy, policy
 from mnm_jax.unrolling import Unrolled, unroll, unroll_batch
 
@@ -9,6 +9,7 @@ __all__ = [
     "Unrolled",
     "cells",
     "contract",
+    "inputs",
     "interface",
     "memory",
     "objectives",

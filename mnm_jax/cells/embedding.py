@@ -8,10 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _checks
+from mnm_jax.inputs import Sentence
 
 
 class Embedding(nn.Module):
     """A linear map of the inputs whose output has root mean square `scale` at the start of training, by default 1.
+
+    A sentence of `n` words is `n^{-1/2} sum_i E[word_i] * P[i]`, with a learned weight `P` for each position and
+    feature, as in Sukhbaatar et al. ("End-To-End Memory Networks", NeurIPS 2015), where the weights are fixed.
 
     Inputs that move the controller's state too little make its states, and hence its keys, nearly parallel, so that
     every write overwrites the one before; see `experiments/results/takeoff.md`.
@@ -28,12 +32,12 @@ class Embedding(nn.Module):
     scale: float = 1.0
 
     @nn.compact
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, inputs: jax.Array | Sentence) -> jax.Array:
         """Embeds one input.
 
         Args:
-          inputs: a symbol's number `[]` (an integer below `vocabulary_size`), a one-hot symbol `[vocabulary_size]`, or,
-            without a vocabulary, a dense vector `[input_size]`.
+          inputs: a symbol's number `[]` (an integer below `vocabulary_size`), a `Sentence` of such, a one-hot symbol
+            `[vocabulary_size]`, or, without a vocabulary, a dense vector `[input_size]`.
 
         Returns:
           `[size]`; NaN for a traced symbol that is not in the vocabulary.
@@ -45,14 +49,32 @@ class Embedding(nn.Module):
         _checks.check_positive(embedding_size=self.size)
         if self.vocabulary_size is not None:
             _checks.check_positive(vocabulary_size=self.vocabulary_size)
-        inputs = jnp.asarray(inputs)
-        num_inputs = self._check(inputs)
+        sentence = inputs if isinstance(inputs, Sentence) else None
+        inputs = jnp.asarray(inputs if sentence is None else sentence.symbols)
+        num_inputs = self._check(inputs) if sentence is None else self._check_sentence(inputs)
         scale = self.scale if self.vocabulary_size else self.scale * num_inputs**-0.5
         kernel = self.param("kernel", nn.initializers.normal(scale), (num_inputs, self.size), jnp.float32)
-        if inputs.ndim == 1:
+        if inputs.ndim == 1 and sentence is None:
             return inputs @ kernel
+        symbols = inputs if sentence is None else jnp.maximum(inputs, 0)
         # Otherwise -1 would be the last symbol, and so would be whatever lies beyond it.
-        return jnp.asarray(kernel).at[inputs].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        embedded = jnp.asarray(kernel).at[symbols].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        if sentence is None:
+            return embedded
+        positions = self.param("positions", _positions_init, (len(inputs), self.size), jnp.float32)
+        is_word = (inputs >= 0).astype(embedded.dtype)
+        return is_word @ (embedded * positions) * jax.lax.rsqrt(jnp.maximum(jnp.sum(is_word), 1))
+
+    def _check_sentence(self, symbols: jax.Array) -> int:
+        """Checks a sentence, and says how many rows the kernel has for its symbols."""
+        if self.vocabulary_size is None:
+            raise AssertionError(
+                "argument 'inputs': a sentence is made of symbols, and needs the cell's vocabulary_size"
+            )
+        num_symbols = self.vocabulary_size
+        words = jnp.maximum(symbols, 0) if jnp.issubdtype(symbols.dtype, jnp.integer) else symbols
+        _checks.check_index("inputs.symbols", words, (None,), num_symbols)
+        return num_symbols
 
     def _check(self, inputs: jax.Array) -> int:
         """Checks one input, and says how many rows the kernel has for it."""
@@ -73,6 +95,11 @@ class Embedding(nn.Module):
         except AssertionError as error:
             raise AssertionError(f"{error}{hint}") from None
         return inputs.shape[0]
+
+
+def _positions_init(rng: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Alike enough that a word is the same word everywhere, and different enough to tell where; mean square 1."""
+    return (1 + 0.5 * jax.random.normal(rng, shape, dtype)) * 1.25**-0.5
 
 
 def embedding_of(cell: nn.Module) -> Callable[[jax.Array], jax.Array]:

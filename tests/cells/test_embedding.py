@@ -7,6 +7,7 @@ import pytest
 
 import mnm_jax as mnm
 from mnm_jax import models
+from mnm_jax.inputs import Sentence
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -45,6 +46,40 @@ def test_what_is_no_symbol_is_refused_or_not_a_number(variables, symbol):
 def test_names_inputs_that_are_neither_symbols_nor_vectors(embedding, inputs, message):
     with pytest.raises(AssertionError, match=f"(?s){message}"):
         embedding.init(jax.random.key(0), inputs)
+
+
+def test_a_sentence_is_a_sum_of_words_weighted_by_place():
+    symbols = jnp.array([2, 0, 2, -1])
+    variables = SYMBOLS.init(jax.random.key(0), Sentence(symbols))
+    kernel, positions = (variables["params"][name] for name in ("kernel", "positions"))
+    wanted = (kernel[2] * positions[0] + kernel[0] * positions[1] + kernel[2] * positions[2]) / np.sqrt(3)
+    np.testing.assert_allclose(SYMBOLS.apply(variables, Sentence(symbols)), wanted, rtol=1e-5)
+
+    gradient = jax.grad(lambda variables: SYMBOLS.apply(variables, Sentence(symbols)).sum())(variables)["params"]
+    assert np.isfinite(gradient["kernel"]).all()
+    assert not gradient["kernel"][1].any()
+    assert not gradient["positions"][3].any()
+    assert np.abs(gradient["positions"][:3]).min() > 0
+
+
+def test_a_sentence_starts_at_the_scale_of_a_word():
+    embedding = mnm.cells.Embedding(1000, vocabulary_size=9, scale=2.0)
+    embedded, _ = embedding.init_with_output(jax.random.key(0), Sentence(jnp.array([1, 2, 3, 4, 5, -1])))
+    np.testing.assert_allclose(jnp.sqrt(jnp.mean(jnp.square(embedded))), 2.0, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("embedding", "symbols", "error", "message"),
+    [
+        (DENSE, [1, 2], AssertionError, "a sentence is made of symbols, and needs the cell's vocabulary_size"),
+        (SYMBOLS, [[1, 2]], AssertionError, "'inputs.symbols'"),
+        (SYMBOLS, [0.0, 1.0], AssertionError, "'inputs.symbols'"),
+        (SYMBOLS, [1, 3], ValueError, "'inputs.symbols': wants integers of 0 to 2, got 3"),
+    ],
+)
+def test_names_what_is_no_sentence(embedding, symbols, error, message):
+    with pytest.raises(error, match=message):
+        embedding.init(jax.random.key(0), Sentence(jnp.array(symbols)))
 
 
 def test_names_inputs_of_another_width_than_at_the_start():

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi.encoding import NO_ANSWER, Episodes
 
 MAX_BUCKETS = 12
@@ -21,14 +22,14 @@ class Example(NamedTuple):
     """One episode of `T` steps, the last of them padding.
 
     Attributes:
-      inputs: `[T]`, the symbol read at each step; 0 where there is padding.
+      inputs: `[T]`, the symbol read at each step, or a `Sentence` of `[T, W]`; 0 where there is padding.
       targets: `[T]`, the answer due at each step; 0 where none is.
       mask: `[T]`, true where an answer is due.
       length: `[]`, how many of the steps are no padding.
       task: `[]`, 1 to 20.
     """
 
-    inputs: jax.Array
+    inputs: jax.Array | Sentence
     targets: jax.Array
     mask: jax.Array
     length: jax.Array
@@ -39,7 +40,7 @@ class Bucket(NamedTuple):
     """Episodes padded to one length, grouped by task: a pytree of arrays, to be handed to compiled functions.
 
     Attributes:
-      inputs: `[N, T]`, the symbols, 0 where there is padding.
+      inputs: `[N, T]` or `[N, T, W]`, the symbols, 0 where there is padding.
       targets: `[N, T]`, the answers, `NO_ANSWER` where none is due.
       lengths: `[N]`, steps that are no padding.
       tasks: `[N]`, 1 to 20, in ascending order.
@@ -91,7 +92,7 @@ class Split:
     @property
     def padding_share(self) -> float:
         """Which share of the steps is padding when every episode is read once."""
-        return 1 - sum(int(bucket.lengths.sum()) for bucket in self.buckets) / sum(b.inputs.size for b in self.buckets)
+        return 1 - sum(int(bucket.lengths.sum()) for bucket in self.buckets) / sum(b.targets.size for b in self.buckets)
 
     @property
     def drawn_padding_share(self) -> float:
@@ -124,6 +125,8 @@ class Split:
 def take(bucket: Bucket, rows: jax.Array) -> Example:
     """The episodes of some rows of a bucket: an `Example` with the axes of `rows` before its own."""
     inputs, targets, lengths, tasks = (jnp.asarray(x)[rows].astype(jnp.int32) for x in bucket[:4])
+    if inputs.ndim > targets.ndim:
+        inputs = Sentence(inputs)
     return Example(inputs, jnp.maximum(targets, 0), targets != NO_ANSWER, lengths, tasks)
 
 
@@ -218,7 +221,7 @@ def _make_split(episodes: Episodes, bounds: np.ndarray) -> Split:
         lengths, tasks = episodes.lengths[rows], episodes.tasks[rows]
         is_read = np.arange(num_steps) < lengths[:, None]
         steps = (firsts[rows, None] + np.arange(num_steps))[is_read]
-        inputs = np.zeros(is_read.shape, np.int16)
+        inputs = np.zeros(is_read.shape + episodes.inputs.shape[1:], np.int16)
         targets = np.full(is_read.shape, NO_ANSWER, np.int16)
         inputs[is_read], targets[is_read] = episodes.inputs[steps], episodes.targets[steps]
         _, first_rows, num_rows = np.unique(tasks, return_index=True, return_counts=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ from mnm_jax import _checks, _paths
 from mnm_jax._files import whole_file
 from mnm_jax.tasks.babi import stories as stories_lib
 from mnm_jax.tasks.babi.buckets import Split, make_splits
-from mnm_jax.tasks.babi.encoding import LAYOUTS, Episodes, Vocabulary, encode, make_vocabulary
+from mnm_jax.tasks.babi.encoding import LAYOUTS, Episodes, Vocabulary, encode, longest_sentence, make_vocabulary
 from mnm_jax.tasks.babi.stories import CONFIGS, TASK_NAMES, Story
 
 VALIDATION_SHARE = 0.1
@@ -33,7 +34,7 @@ class Data:
     Attributes:
       config: `'en'` or `'en-10k'`.
       tasks: which of 1 to 20, ascending.
-      layout: `'stream'` or `'question'`, see `encode`.
+      layout: `'stream'`, `'question'` or `'sentences'`, see `encode`.
       validation_seed: that chose the stories held out from training.
       archive_sha256: of the archive that it was made from. `OFFICIAL_SHA256` is that of the official one.
       vocabulary: what may be read and answered.
@@ -94,7 +95,8 @@ def load(
       config: `'en'` (1,000 training questions a task) or `'en-10k'` (10,000).
       tasks: which of 1 to 20.
       layout: `'stream'`: an episode is a whole story with its questions in place; `'question'`: an episode is one
-        question after the statements before it, without the questions before it.
+        question after the statements before it, without the questions before it; `'sentences'`: as a stream, but a step
+        reads a whole sentence.
       validation_seed: chooses the tenth of each task's training stories that is held out.
       archive: path of `tasks_1-20_v1-2.tar.gz`, or of the directory into which it was extracted; else the environment
         variable `BABI_ARCHIVE` names it; else the official one is downloaded.
@@ -168,7 +170,8 @@ def _prepare(
     vocabulary = make_vocabulary(stories["train"], stories["test"])
     train, validation = hold_out(stories["train"], validation_seed)
     splits = {"train": train, "validation": validation, "test": stories["test"]}
-    return vocabulary, {name: encode(split, vocabulary, layout) for name, split in splits.items()}
+    width = longest_sentence(itertools.chain(stories["train"], stories["test"]))
+    return vocabulary, {name: encode(split, vocabulary, layout, width) for name, split in splits.items()}
 
 
 def hold_out(stories: Sequence[Story], seed: int) -> tuple[list[Story], list[Story]]:

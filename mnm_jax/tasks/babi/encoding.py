@@ -1,4 +1,4 @@
-"""From stories to episodes of numbers, one word at a time.
+"""From stories to episodes of numbers, a word or a sentence at a time.
 
 Words are lower-cased; of the punctuation, the full stop and the question mark are symbols of their own. So a reader
 knows where a sentence ends, and an answer is due at each question mark. A list of words is one answer: `football,milk`
@@ -16,9 +16,11 @@ import numpy as np
 
 from mnm_jax.tasks.babi.stories import Story
 
-LAYOUTS = ("stream", "question")
+LAYOUTS = ("stream", "question", "sentences")
 NO_ANSWER = -1
 """The target where no answer is due."""
+NO_SYMBOL = -1
+"""What fills up a sentence that has fewer symbols than the longest."""
 
 _SYMBOL = re.compile(r"[a-z]+|[.?]")
 _MARKS = (".", "?")
@@ -43,7 +45,7 @@ class Episodes(NamedTuple):
     """Episodes of many lengths, one after the other. `N` episodes of `S` steps in all.
 
     Attributes:
-      inputs: `[S]`, the symbol read at each step.
+      inputs: `[S]`, the symbol read at each step, or `[S, W]`, the symbols of a sentence, `NO_SYMBOL` after its last.
       targets: `[S]`, the answer due at each step, `NO_ANSWER` where none is.
       lengths: `[N]`, steps of each episode.
       tasks: `[N]`, 1 to 20.
@@ -86,18 +88,31 @@ def _words_and_answers(stories: Iterable[Story]) -> tuple[set[str], set[str]]:
     return {symbol for sentence in sentences for symbol in split_symbols(sentence)} - set(_MARKS), answers
 
 
-def encode(stories: Sequence[Story], vocabulary: Vocabulary, layout: str) -> Episodes:
+def longest_sentence(stories: Iterable[Story]) -> int:
+    """How many symbols the longest statement or question has."""
+    return max(
+        len(split_symbols(sentence))
+        for story in stories
+        for sentence in (*story.statements, *(question.text for question in story.questions))
+    )
+
+
+def encode(stories: Sequence[Story], vocabulary: Vocabulary, layout: str, width: int | None = None) -> Episodes:
     """Makes episodes.
 
     Args:
       stories: what to encode.
       vocabulary: that has all their words and answers.
       layout: `'stream'`: an episode is a whole story with its questions in place; `'question'`: an episode is one
-        question after the statements before it, without the questions before it.
+        question after the statements before it, without the questions before it; `'sentences'`: as a stream, but a
+        step reads a whole sentence.
+      width: of the sentences of the layout `'sentences'`, `W`; `None` for that of the longest.
 
     Returns:
       The episodes, in the order of the stories and their questions.
     """
+    if layout == "sentences":
+        return _encode_sentences(stories, vocabulary, longest_sentence(stories) if width is None else width)
     numbers = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
     classes = {answer: i for i, answer in enumerate(vocabulary.answers)}
     encoded = {}  # Sentences recur, so each is split once.
@@ -128,4 +143,26 @@ def encode(stories: Sequence[Story], vocabulary: Vocabulary, layout: str) -> Epi
     targets[due_steps] = due_answers
     return Episodes(
         np.array(inputs, np.int16), targets, np.diff(ends, prepend=0).astype(np.int32), np.array(tasks, np.int32)
+    )
+
+
+def _encode_sentences(stories: Sequence[Story], vocabulary: Vocabulary, width: int) -> Episodes:
+    numbers = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
+    classes = {answer: i for i, answer in enumerate(vocabulary.answers)}
+    sentences, targets, lengths = [], [], []
+    for story in stories:
+        first, start = 0, len(sentences)
+        for question in story.questions:
+            statements = story.statements[first : question.num_statements]
+            sentences += [*statements, question.text]
+            targets += [NO_ANSWER] * len(statements) + [classes[question.answer.lower()]]
+            first = question.num_statements
+        lengths.append(len(sentences) - start)
+    encoded = {sentence: [numbers[symbol] for symbol in split_symbols(sentence)] for sentence in set(sentences)}
+    rows = {sentence: symbols + [NO_SYMBOL] * (width - len(symbols)) for sentence, symbols in encoded.items()}
+    return Episodes(
+        np.array([rows[sentence] for sentence in sentences], np.int16),
+        np.array(targets, np.int16),
+        np.array(lengths, np.int32),
+        np.array([story.task for story in stories], np.int32),
     )

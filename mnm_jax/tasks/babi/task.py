@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks, objectives
+from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi import buckets as buckets_lib
 from mnm_jax.tasks.babi import data as data_lib
 from mnm_jax.tasks.babi import stories
 from mnm_jax.tasks.babi.buckets import Bucket, Example, Split
 from mnm_jax.tasks.babi.data import Data
-from mnm_jax.tasks.babi.encoding import LAYOUTS
+from mnm_jax.tasks.babi.encoding import LAYOUTS, NO_SYMBOL
 from mnm_jax.tasks.babi.stories import CONFIGS, OFFICIAL_SHA256, TASK_NAMES
 
 # The order of the buckets is that of no seed: seeds that are trained side by side share it.
@@ -33,7 +34,7 @@ class Babi:
     Attributes:
       tasks: which of 1 to 20; kept in ascending order.
       data: `'en'` or `'en-10k'`.
-      layout: `'stream'` or `'question'`, see `load`.
+      layout: `'stream'`, `'question'` or `'sentences'`, see `load`.
       validation_seed: chooses the training stories that are held out for validation.
       archive_sha256: of the archive that it is made from.
     """
@@ -115,29 +116,37 @@ class Babi:
           example: the episode.
 
         Returns:
-          `answer_accuracy`, the share of its questions, and `num_tokens`, its steps without padding.
+          `answer_accuracy`, the share of its questions, and `num_tokens`, its symbols without padding.
         """
         is_right = jnp.argmax(logits, axis=-1) == example.targets
+        is_step = jnp.arange(len(example.targets)) < example.length
+        num_symbols = jnp.sum(_as_sentences(example.inputs) != NO_SYMBOL, axis=-1)
         return {
             "answer_accuracy": objectives.masked_mean(is_right.astype(logits.dtype), example.mask),
-            "num_tokens": example.length.astype(logits.dtype),
+            "num_tokens": jnp.sum(jnp.where(is_step, num_symbols, 0)).astype(logits.dtype),
         }
 
     def symbols(self, example: Example) -> list[str]:
-        """The symbols of an episode as text, one for each step that is no padding."""
+        """What is read at each step that is no padding: a symbol, or the symbols of a sentence with blanks between."""
         symbols = self.loaded.vocabulary.symbols
-        return [symbols[symbol] for symbol in np.asarray(example.inputs)[: int(example.length)]]
+        steps = np.asarray(_as_sentences(example.inputs))[: int(example.length)]
+        return [" ".join(symbols[symbol] for symbol in step if symbol != NO_SYMBOL) for step in steps]
 
     def describe(self, example: Example) -> str:
         """Prints an episode readably: a sentence on each line, a question with its answer."""
         answers, text = self.loaded.vocabulary.answers, []
-        for symbol, target, is_due in zip(self.symbols(example), example.targets, example.mask, strict=False):
-            text.append(symbol)
-            if symbol in (".", "?"):
+        for symbols, target, is_due in zip(self.symbols(example), example.targets, example.mask, strict=False):
+            text.append(symbols)
+            if symbols.endswith((".", "?")):
                 text.append(f" {answers[target]}\n" if is_due else "\n")
             else:
                 text.append(" ")
         return "".join(text).replace(" .", ".").replace(" ?", "?").rstrip("\n")
+
+
+def _as_sentences(inputs: jax.Array | Sentence) -> jax.Array:
+    """The symbols of each step, `[T, W]`."""
+    return inputs.symbols if isinstance(inputs, Sentence) else inputs[:, None]
 
 
 @functools.lru_cache(maxsize=4)

@@ -183,7 +183,7 @@ def test_an_extracted_directory_gives_the_same_data(archive, tmp_path):
     ("arguments", "message"),
     [
         ({"config": "en-1k"}, "config must be one of 'en', 'en-10k', got 'en-1k'"),
-        ({"layout": "story"}, "layout must be one of 'stream', 'question', got 'story'"),
+        ({"layout": "story"}, "layout must be one of 'stream', 'question', 'sentences', got 'story'"),
         ({"tasks": ()}, "tasks is empty"),
         ({"tasks": (1, 0)}, "tasks must be whole numbers of 1 to 20, got 0"),
     ],

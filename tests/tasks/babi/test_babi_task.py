@@ -33,7 +33,7 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
         ({"tasks": ()}, "tasks is empty; choose from 1 to 20"),
         ({"tasks": (21,)}, "tasks must be of 1 to 20, got 21"),
         ({"data": "fr"}, "data must be one of 'en', 'en-10k', got 'fr'"),
-        ({"layout": "line"}, "layout must be one of 'stream', 'question', got 'line'"),
+        ({"layout": "line"}, "layout must be one of 'stream', 'question', 'sentences', got 'line'"),
     ],
 )
 def test_what_is_not_possible_is_refused(options, message):
@@ -100,6 +100,23 @@ def test_an_episode_is_printed_a_sentence_on_a_line(make_task):
     assert lines[0].endswith(".")
     assert lines[1].startswith("where is ")
     assert lines[1].partition("? ")[2] in task.loaded.vocabulary.answers
+
+
+def test_a_step_may_read_a_sentence(make_task):
+    task, words = make_task(1, layout="sentences"), make_task(1)
+    by_sentences, by_words = (
+        {
+            t.describe(example): float(
+                t.metrics(jnp.zeros((len(example.targets), t.output_size)), example)["num_tokens"]
+            )
+            for bucket in t.buckets
+            for example in (take(bucket, i) for i in range(len(bucket.lengths)))
+        }
+        for t in (task, words)
+    )
+    assert by_sentences == by_words
+    example = task.sample(jax.random.key(0), task.buckets[task.draw_buckets([0])[0]])
+    assert task.symbols(example)[int(jnp.argmax(example.mask))].startswith("where is ")
 
 
 def test_held_out_is_what_training_evaluates(make_task):

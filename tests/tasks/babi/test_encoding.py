@@ -1,10 +1,10 @@
-"""From stories to steps: both layouts, symbols and answers."""
+"""From stories to steps: all layouts, symbols and answers."""
 
 import numpy as np
 import pytest
 
 from mnm_jax.tasks.babi import NO_ANSWER, Question, Story
-from mnm_jax.tasks.babi.encoding import encode, make_vocabulary
+from mnm_jax.tasks.babi.encoding import NO_SYMBOL, encode, make_vocabulary
 
 STORIES = [
     Story(
@@ -44,6 +44,24 @@ def test_a_question_comes_after_the_statements_before_it():
         (8, "ada went up . ben took it . ada left . who left ?", {13: "ada,ben"}),
         (9, "ben left . who left ?", {5: "ben"}),
     ]
+
+
+def test_a_step_of_sentences_reads_a_whole_one():
+    vocabulary = make_vocabulary(STORIES, STORIES)
+    episodes = encode(STORIES, vocabulary, "sentences")
+    assert episodes.inputs.shape == (7, 4)
+    texts = [" ".join(vocabulary.symbols[i] for i in row if i != NO_SYMBOL) for row in episodes.inputs]
+    assert texts == [
+        *("ada went up .", "where is ada ?", "ben took it .", "ada left .", "who left ?"),
+        *("ben left .", "who left ?"),
+    ]
+    assert (np.diff(episodes.inputs == NO_SYMBOL) >= 0).all()
+    assert [vocabulary.answers[i] if i != NO_ANSWER else "" for i in episodes.targets] == [
+        *("", "up", "", "", "ada,ben"),
+        *("", "ben"),
+    ]
+    assert (episodes.lengths.tolist(), episodes.tasks.tolist()) == ([5, 2], [8, 9])
+    assert encode(STORIES, vocabulary, "sentences", width=6).inputs.shape == (7, 6)
 
 
 def test_the_vocabulary_has_marks_then_words_and_answers_in_order():
