@@ -50,6 +50,10 @@ class ModelSettings:
       memory_size: width of keys, values and hidden layers of the memory.
       num_layers: layers of the memory, `L`.
       num_heads: `H`.
+      relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`.
+      num_reads: how many reads `cells.ChainedMNM` chains in a step.
+      hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
+      normalized_rule: whether the local rule is normalised; see `writers.local`.
       use_bias: whether the layers of the memory have biases.
       zero_output_layer: see `memory.Spec`.
       key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
@@ -65,6 +69,10 @@ class ModelSettings:
     memory_size: int
     num_layers: int = 3
     num_heads: int = 1
+    relation_size: int = 0
+    num_reads: int = 3
+    hidden_size: int = 0
+    normalized_rule: bool = False
     use_bias: bool = False
     zero_output_layer: bool = True
     key_normalization: str = "rms"
@@ -83,7 +91,11 @@ class ModelSettings:
             memory_size=self.memory_size,
             num_layers=self.num_layers,
             num_heads=self.num_heads,
+            num_reads=self.num_reads,
         )
+        for option in ("relation_size", "hidden_size"):
+            if getattr(self, option) < 0:
+                raise ValueError(f"{option} must not be negative, got {getattr(self, option)!r}")
         for option in ("rate_bias", "embedding_scale"):
             if not math.isfinite(getattr(self, option)):
                 raise ValueError(f"{option} must be finite, got {getattr(self, option)!r}")
@@ -95,8 +107,9 @@ class ModelSettings:
     @property
     def memory_spec(self) -> Spec:
         """The architecture of the memory."""
-        hidden_sizes = (self.memory_size,) * (self.num_layers - 1)
-        return Spec(self.memory_size, self.memory_size, hidden_sizes, self.use_bias, self.zero_output_layer)
+        hidden_sizes = (self.hidden_size or self.memory_size,) * (self.num_layers - 1)
+        key_size = self.memory_size + self.relation_size
+        return Spec(key_size, self.memory_size, hidden_sizes, self.use_bias, self.zero_output_layer)
 
 
 def find_writer(name: str) -> Writer | None:
@@ -157,7 +170,17 @@ def build(
         "vocabulary_size": vocabulary_size,
         "embedding_scale": settings.embedding_scale,
     }
-    if (writer := find_writer(name)) is not None:
+    writer = writers.local(normalized=True) if name == "mnm_p" and settings.normalized_rule else find_writer(name)
+    if writer is not None and settings.relation_size:
+        return cells.ChainedMNM(
+            **common,
+            memory_spec=settings.memory_spec,
+            writer=writer,
+            num_heads=settings.num_heads,
+            num_reads=settings.num_reads,
+            rate_bias=settings.rate_bias,
+        )
+    if writer is not None:
         return cells.MNM(
             **common,
             memory_spec=_linear(settings.memory_spec) if name == "gated_delta" else settings.memory_spec,

@@ -2,6 +2,7 @@
 
 `single`: models small enough for a CPU, to be trained on one task at a time; on the first one without `--tasks`.
 `joint`: all tasks together, with memory and controller of 100.
+`chained`: all tasks together, a sentence at each step, reads in a chain; see experiments/results/babi_log.md.
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
 
@@ -11,7 +12,7 @@ from experiments.configs.common import make_config
 from mnm_jax import models, training
 from mnm_jax.tasks.babi import Babi
 
-NAMES = ("single", "joint", "tiny")
+NAMES = ("single", "joint", "chained", "tiny")
 
 
 def get_config(name: str = "single") -> ml_collections.ConfigDict:
@@ -26,6 +27,21 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
         )
         # With the rate bias of a single task, the loss was not finite after 87 updates: experiments/results/README.md.
         parts = Babi(), models.ModelSettings(100, 100), settings
+    elif name == "chained":
+        settings = training.TrainingSettings(
+            num_updates=400_000, learning_rate=1e-3, evaluate_every=1000, evaluation_episodes=2000
+        )
+        model = models.ModelSettings(
+            controller_size=128,
+            memory_size=48,
+            relation_size=32,
+            hidden_size=128,
+            num_layers=2,
+            num_heads=3,
+            normalized_rule=True,
+            rate_bias=-1.0,
+        )
+        parts = Babi(layout="sentences"), model, settings
     elif name == "tiny":
         settings = training.TrainingSettings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
         parts = Babi(tasks=(1,), data="en"), models.ModelSettings(4, 4, num_layers=2), settings

@@ -7,6 +7,7 @@ parameters and inputs in bfloat16 give bfloat16 throughout, and inputs in float6
 """
 
 from mnm_jax.cells.attention import Attention, AttentionCarry
+from mnm_jax.cells.chained import ChainedCarry, ChainedMNM
 from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.dnc import DNC, DNCCarry
 from mnm_jax.cells.embedding import Embedding
@@ -26,6 +27,8 @@ __all__ = [
     "SALU",
     "Attention",
     "AttentionCarry",
+    "ChainedCarry",
+    "ChainedMNM",
     "DNCCarry",
     "Embedding",
     "LSTMCarry",

@@ -35,7 +35,7 @@ WRONG = {
     "not a number": ([*NEW, "--tasks=one"], "--tasks=one: wants numbers of 1 to 20"),
     "no tasks": ([*NEW, "--tasks="], "--tasks=: wants numbers of 1 to 20"),
     "no such data": ([*NEW, "--data=en-20k"], "--data=en-20k: value should be one of <en.en-10k>"),
-    "no such layout": ([*NEW, "--layout=line"], "--layout=line: value should be one of <stream.question>"),
+    "no such layout": ([*NEW, "--layout=line"], "--layout=line: value should be one of <stream.question.sentences>"),
     "no such archive": ([*NEW, "--babi_archive=none"], "--babi_archive=none: there is no such file"),
     "damaged archive": ([*NEW, "--babi_archive=damaged.gz"], "damaged.gz is truncated or damaged, or no .tar.gz: "),
     "other archive": (
@@ -44,7 +44,7 @@ WRONG = {
     ),
     "misspelt configuration": (
         ["--workdir=new", f"--config={ROOT}/experiments/configs/babi.py:joined"],
-        "unknown configuration 'joined'; choose from single, joint, tiny",
+        "unknown configuration 'joined'; choose from single, joint, chained, tiny",
     ),
 }
 

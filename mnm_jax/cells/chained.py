@@ -1,0 +1,234 @@
+"""A Metalearned Neural Memory whose reads are chained: what a read gives is the key of the next one.
+
+Axes: `L` layers of the memory, `H` heads that write, `K` reads, `d` the width of values and entities.
+
+Sources: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, for the memory and how it is written. Keys of an
+entity and a relation, and reads in a chain: Schlag and Schmidhuber, "Learning to reason with third-order tensor
+products", NeurIPS 2018, and Schlag, Munkhdalai and Schmidhuber, "Learning associative inference using fast weight
+memory", ICLR 2021, whose memory is a tensor product of the two. Here it is a perceptron over both side by side.
+"""
+
+import itertools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnm_jax import _checks
+from mnm_jax import memory as memory_lib
+from mnm_jax.cells.embedding import embedding_of
+from mnm_jax.cells.mnm import Trace
+from mnm_jax.cells.written import WrittenCell
+from mnm_jax.contract import Change, PyTree, Writer
+from mnm_jax.interface import RMS_EPSILON
+from mnm_jax.memory import Spec
+
+
+class Pending(NamedTuple):
+    """What a step decided to write; the next step begins by writing it.
+
+    Attributes:
+      keys: `[H, key_size]`.
+      values: `[H, d]`.
+      rate: `[H]`; 0 at the start of an episode.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    rate: jax.Array
+
+
+class ChainedCarry(NamedTuple):
+    """The state between two steps.
+
+    Attributes:
+      memory: the weights of the memory, `phi`, and what the writer keeps beside them.
+      pending: what the step before decided to write.
+    """
+
+    memory: PyTree
+    pending: Pending
+
+
+class ChainedControl(NamedTuple):
+    """All of a step that does not see the memory.
+
+    Attributes:
+      pending: what is to be written now.
+      entity: `[d]`, `n_0`, where the chain of reads begins.
+      relations: `[K, key_size - d]`, the other parts of the keys of the reads.
+      write_entities: `[H, d]`, of what the step has to write, before it takes up what is read.
+      write_values: `[H, d]`, the same.
+      write_relations: `[H, key_size - d]`.
+      gates: `[2, H, K + 1]`, how much of the entity and of each read is added to each entity and value of a write.
+      rate: `[H]`.
+    """
+
+    pending: Pending
+    entity: jax.Array
+    relations: jax.Array
+    write_entities: jax.Array
+    write_values: jax.Array
+    write_relations: jax.Array
+    gates: jax.Array
+    rate: jax.Array
+
+
+class ChainedMNM(WrittenCell):
+    """A cell that reads in a chain, answers from what was read alone, and then decides what to write.
+
+    A key has two parts, an entity, which is as wide as a value, and a relation. With `e_t` the embedded input, `N(x)`
+    the vector `x` divided by its root mean square, and `S(x) = x / sqrt(1 + mean_j x_j^2)`:
+
+    - `phi_t` is `phi_{t-1}` after the write that the step before has decided;
+    - `h_t = tanh(W_h e_t + b_h)`; from it `n_0 = N(tanh(.))`, and the relations `r_1` to `r_K` in the same way;
+    - `n_i = S(f([n_{i-1} ; r_i]; phi_t))` for `i = 1 ... K`: what is read is, as it stands, the entity of the next key;
+    - `y_t = W_o sum_i n_i + b_o`: the answer has to come from the memory;
+    - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
+      `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
+
+    `S` instead of `N` in the chain, for at the start of an episode there is next to nothing to read, and the gradient
+    of `N` is large at a small vector. There is no state but the memory and what is to be written to it.
+
+    Attributes:
+      output_size: width of the output.
+      controller_size: width of `h_t`.
+      memory_spec: the architecture of the memory; its key is wider than its value, by the width of a relation.
+      writer: how the memory is written; see `mnm_jax.writers`.
+      num_heads: `H`.
+      num_reads: `K`.
+      embedding_size: width of the embedded input; `None` for `controller_size`.
+      vocabulary_size: number of symbols, if the inputs are symbols or sentences; see `Embedding`.
+      embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
+      rate_bias: the bias of the rate's sigmoid at the start of training.
+    """
+
+    output_size: int
+    controller_size: int
+    memory_spec: Spec
+    writer: Writer
+    num_heads: int = 3
+    num_reads: int = 3
+    embedding_size: int | None = None
+    vocabulary_size: int | None = None
+    embedding_scale: float = 1.0
+    rate_bias: float = -1.0
+
+    def setup(self) -> None:
+        """Makes the parts; linen calls it."""
+        _checks.check_positive(
+            output_size=self.output_size,
+            controller_size=self.controller_size,
+            num_heads=self.num_heads,
+            num_reads=self.num_reads,
+        )
+        if self._relation_size < 1:
+            raise ValueError(
+                f"memory_spec: a key is an entity, as wide as a value, and a relation, so key_size must exceed "
+                f"value_size, got {self.memory_spec.key_size} and {self.memory_spec.value_size}"
+            )
+        if self.writer.gates:
+            raise ValueError(
+                f"writer: ChainedMNM makes no gates, and {self.writer!r} wants {', '.join(self.writer.gates)}"
+            )
+        self.embedding = embedding_of(self)
+        self.controller_layer = nn.Dense(self.controller_size)
+        self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
+        self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1))
+        self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
+        self.initial_weights = self.param("initial_memory", memory_lib.init, self.memory_spec)
+        self.writer_params = self.param("writer", self.writer.init, self.memory_spec)
+        self.output = nn.Dense(self.output_size)
+
+    @property
+    def _relation_size(self) -> int:
+        return self.memory_spec.key_size - self.memory_spec.value_size
+
+    @property
+    def _signal_sizes(self) -> tuple[int, ...]:
+        """Of the entity and the relations to read with, and of entities, values and relations to write."""
+        d, r = self.memory_spec.value_size, self._relation_size
+        return d, self.num_reads * r, self.num_heads * d, self.num_heads * d, self.num_heads * r
+
+    def _init_signals(self, rng: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
+        """Reads start with the entity and the relations of writes: the first head's, and one head's after the other."""
+        kernel = nn.initializers.lecun_normal()(rng, shape, dtype)
+        entity, relations, write_entities, write_values, write_relations = self._split(kernel)
+        entity = write_entities[:, : entity.shape[1]]
+        relations = jnp.tile(write_relations, self.num_reads)[:, : relations.shape[1]]
+        return jnp.concatenate([entity, relations, write_entities, write_values, write_relations], axis=1)
+
+    def _split(self, signals: jax.Array) -> list[jax.Array]:
+        *ends, _ = itertools.accumulate(self._signal_sizes)
+        return jnp.split(signals, ends, axis=-1)
+
+    def initial_carry(self) -> ChainedCarry:
+        """The state at the start of an episode: the memory `phi_0`, and nothing to be written."""
+        sizes = (self.memory_spec.key_size,), (self.memory_spec.value_size,), ()
+        dtype = self.initial_weights[0].kernel.dtype
+        nothing = Pending(*(jnp.zeros((self.num_heads, *size), dtype) for size in sizes))
+        return ChainedCarry(self.writer.start(self.initial_weights), nothing)
+
+    def control(self, carry: ChainedCarry, inputs: jax.Array) -> ChainedControl:
+        """Embedding, controller and all signals. `inputs`: one input; see `Embedding`."""
+        hidden = jnp.tanh(self.controller_layer(self.embedding(inputs)))
+        entity, relations, *to_write = self._split(jnp.tanh(self.signals(hidden)))
+        entities, values, write_relations = (signals.reshape(self.num_heads, -1) for signals in to_write)
+        return ChainedControl(
+            pending=carry.pending,
+            entity=normalize(entity),
+            relations=normalize(relations.reshape(self.num_reads, -1)),
+            write_entities=entities,
+            write_values=values,
+            write_relations=normalize(write_relations),
+            gates=jnp.tanh(self.gates(hidden)).reshape(2, self.num_heads, self.num_reads + 1),
+            rate=nn.sigmoid(self.rate(hidden)),
+        )
+
+    def write(self, control: ChainedControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
+        """Writes what is pending."""
+        arguments = (self.writer_params, memory, *control.pending)
+        error_before = self._error(memory, control.pending)
+        return self.writer.write(*arguments), {
+            "error_before": error_before,
+            **self.writer.observe(*arguments)._asdict(),
+        }
+
+    def read(self, control: ChainedControl, memory: PyTree) -> tuple[ChainedCarry, jax.Array, Trace]:
+        """Reads in a chain, answers, and decides what to write next."""
+        weights = self.writer.weights(memory)
+        read_keys, read_values, chain = [], [], [control.entity]
+        for relation in control.relations:
+            read_keys.append(jnp.concatenate([chain[-1], relation]))
+            read_values.append(memory_lib.read(weights, read_keys[-1][None])[0])
+            chain.append(normalize(read_values[-1], epsilon=1.0))
+        output = self.output(sum(chain[1:]))
+        keys, values, rate = control.pending
+        trace = Trace(
+            write_keys=keys,
+            write_values=values,
+            read_keys=jnp.stack(read_keys),
+            read_values=jnp.stack(read_values),
+            rate=rate,
+            gates={},
+            error_after=self._error(memory, control.pending),
+        )
+        return ChainedCarry(memory, _decide(control, jnp.stack(chain))), output, trace
+
+    def _error(self, memory: PyTree, pending: Pending) -> jax.Array:
+        """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
+        values = memory_lib.read(self.writer.weights(memory), pending.keys)
+        return jnp.mean(jnp.square(values - pending.values))
+
+
+def _decide(control: ChainedControl, chain: jax.Array) -> Pending:
+    """What to write; `chain: [K + 1, d]` is what was read, and the entity `n_0` before it."""
+    signals = jnp.stack([control.write_entities, control.write_values])
+    entities, values = normalize(signals + control.gates @ chain)
+    return Pending(jnp.concatenate([entities, control.write_relations], axis=-1), values, control.rate)
+
+
+def normalize(vectors: jax.Array, epsilon: float = RMS_EPSILON) -> jax.Array:
+    """Divides each vector by the root of its mean square plus `epsilon`."""
+    return vectors * jax.lax.rsqrt(jnp.mean(jnp.square(vectors), axis=-1, keepdims=True) + epsilon)
