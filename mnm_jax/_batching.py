@@ -26,24 +26,24 @@ PyTree = Any
 Function = Callable[[PyTree, PyTree], PyTree]
 
 
-def with_batches(single: Function, batched: Function, shared: PyTree, own: PyTree) -> PyTree:
-    """Computes `single(shared, own)`, such that under `jax.vmap` `batched` takes its place.
+def with_batches(single: Function, batched: Function, shared: PyTree, examples: PyTree) -> PyTree:
+    """Computes `single(shared, examples)`, such that under `jax.vmap` `batched` takes its place.
 
     Args:
       single: the function.
-      batched: the same for a batch: each leaf of `own` and of the result has a leading axis of examples.
+      batched: the same for a batch: each leaf of `examples` and of the result has a leading axis of examples.
       shared: what all examples share. If it is mapped too, `single` is mapped in the usual way.
-      own: what each example has of its own.
+      examples: what each example has for itself.
 
     Returns:
       The result.
     """
-    leaves, structure = jax.tree.flatten((shared, own))
+    leaves, structure = jax.tree.flatten((shared, examples))
 
     def flat(function: Function) -> Callable[..., list[jax.Array]]:
         return lambda *leaves: jax.tree.leaves(function(*jax.tree.unflatten(structure, leaves)))
 
-    result_structure = jax.tree.structure(jax.eval_shape(single, shared, own))
+    result_structure = jax.tree.structure(jax.eval_shape(single, shared, examples))
     functions = {"function": flat(single), "batched": flat(batched)}
     results = _call.bind(*leaves, **functions, num_shared=len(jax.tree.leaves(shared)))
     return jax.tree.unflatten(result_structure, results)
@@ -98,12 +98,12 @@ def _map(
         results = jax.vmap(function, in_axes=axes)(*args)
     else:
         (size,) = {arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None}
-        own = [
+        examples = [
             jnp.broadcast_to(arg, (size, *arg.shape)) if axis is None else jnp.moveaxis(arg, axis, 0)
             for arg, axis in zip(args[num_shared:], axes[num_shared:], strict=True)
         ]
         # A batch of batches is mapped in the usual way.
-        results = _call.bind(*args[:num_shared], *own, function=batched, batched=None, num_shared=num_shared)
+        results = _call.bind(*args[:num_shared], *examples, function=batched, batched=None, num_shared=num_shared)
     return results, [0] * len(results)
 
 

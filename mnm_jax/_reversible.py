@@ -76,8 +76,8 @@ def unroll(
       Carry, outputs and trace.
     """
     return with_batches(
-        lambda variables, own: _from_anchor_to_anchor(cell, walk, False, variables, *own),
-        lambda variables, own: unroll_batch(cell, walk, variables, *own),
+        lambda variables, episode: _from_anchor_to_anchor(cell, walk, False, variables, *episode),
+        lambda variables, episodes: unroll_batch(cell, walk, variables, *episodes),
         variables,
         (carry, inputs, valid),
     )
@@ -88,19 +88,19 @@ def unroll_batch(
 ) -> Result:
     """Unrolls a batch of episodes, each argument but the variables with a leading axis `B`; else as `unroll`."""
 
-    def unroll_block(own: PyTree) -> Result:
-        carry, *steps = own
+    def unroll_block(episodes: PyTree) -> Result:
+        carry, *steps = episodes
         carry, *results = _from_anchor_to_anchor(cell, walk, True, variables, carry, *swap_axes(steps))
         return carry, *swap_axes(results)
 
-    own, memories = (carry, inputs, valid), jax.tree.leaves(carry.memory)
+    episodes, memories = (carry, inputs, valid), jax.tree.leaves(carry.memory)
     batch_size = memories[0].shape[0]
     if not isinstance(batch_size, int) or batch_size == 0:  # A symbol, under `jax.export`, or nothing to do.
-        return unroll_block(own)
+        return unroll_block(episodes)
     block_size = _block_size(batch_size, sum(leaf.nbytes for leaf in memories) // batch_size)
     if block_size == batch_size:
-        return unroll_block(own)
-    blocks = jax.tree.map(lambda x: x.reshape(-1, block_size, *x.shape[1:]), own)
+        return unroll_block(episodes)
+    blocks = jax.tree.map(lambda x: x.reshape(-1, block_size, *x.shape[1:]), episodes)
     return jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), jax.lax.map(unroll_block, blocks))
 
 
@@ -141,7 +141,7 @@ def _from_anchor_to_anchor(
 class _Parts(NamedTuple):
     """What a step is made of, as functions of one episode, or of a batch that shares variables.
 
-    The state without the memory is called the small state; it is a carry whose memory is `None`.
+    A state is a carry without its memory, which is `None` in it.
 
     Attributes:
       write: `write(variables, memory, state, inputs, valid) -> (control, change, before)`.
@@ -279,9 +279,9 @@ def _walk_back(
         """From what follows the reading of step `t + 1` to what follows that of step `t`."""
         memory, memory_cotangent, control_cotangent, skipped, variables_cotangent = state
         memory, write_cotangent, memory_cotangent = walk.take_back(t + 1, memory, memory_cotangent)
-        small, pull_read = walk.read(t, memory)
+        between, pull_read = walk.read(t, memory)
         *of_writing, state_cotangent, inputs_cotangent = walk.pull_write(
-            t + 1, memory, small, control_cotangent, write_cotangent
+            t + 1, memory, between, control_cotangent, write_cotangent
         )
         state_cotangent, skipped = walk.by_validity(t, add(state_cotangent, skipped))
         *of_reading, control_cotangent = pull_read(state_cotangent)

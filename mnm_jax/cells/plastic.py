@@ -133,18 +133,20 @@ def _recall(hidden: jax.Array, plasticity: jax.Array, trace: jax.Array) -> jax.A
     return with_batches(_recall_single, _recall_batch, plasticity, (hidden, trace))
 
 
-def _recall_single(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> jax.Array:
-    return _recall_batch(plasticity, jax.tree.map(lambda x: x[None], own))[0]
+def _recall_single(plasticity: jax.Array, hidden_and_trace: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return _recall_batch(plasticity, jax.tree.map(lambda x: x[None], hidden_and_trace))[0]
 
 
 @jax.custom_vjp
-def _recall_batch(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> jax.Array:
-    hidden, trace = own
+def _recall_batch(plasticity: jax.Array, hidden_and_trace: tuple[jax.Array, jax.Array]) -> jax.Array:
+    hidden, trace = hidden_and_trace
     return jnp.einsum("bi,bij->bj", hidden, plasticity[None] * trace)
 
 
-def _recall_forward(plasticity: jax.Array, own: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[Any, ...]]:
-    return _recall_batch(plasticity, own), (plasticity, *own)
+def _recall_forward(
+    plasticity: jax.Array, hidden_and_trace: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, tuple[Any, ...]]:
+    return _recall_batch(plasticity, hidden_and_trace), (plasticity, *hidden_and_trace)
 
 
 def _recall_backward(residuals: tuple[jax.Array, ...], cotangent: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
