@@ -37,7 +37,7 @@ _LEAST_BLOCK = 8
 def walk_length(growth: Any, budget: int) -> int:
     """The most steps that may be taken back in a row, so that rounding sums up to no more than `budget` roundings.
 
-    A step back makes a rounding error of its own and lets those before it grow: after `n` steps they are at most
+    A step back makes a rounding error of its own and lets those before it grow: after `n` steps they are about
     `sum_{k=1..n} growth^k` times one of them; for a matrix, its largest row sum.
 
     Args:
@@ -46,8 +46,19 @@ def walk_length(growth: Any, budget: int) -> int:
 
     Returns:
       The number of steps; 0 if not even one may be taken back.
+
+    Raises:
+      TypeError: if the growth is traced.
+      ValueError: if it is neither a number nor a square matrix, or below 0.
     """
-    growth = np.atleast_2d(np.asarray(growth, float))
+    if isinstance(growth, jax.core.Tracer):
+        raise TypeError(
+            "the growth of a change must be static, such as 1 over the low end of a gate, got a traced value"
+        )
+    growth = np.asarray(growth, float)
+    if growth.ndim not in (0, 2) or len(set(growth.shape)) > 1 or not np.all(growth >= 0):
+        raise ValueError(f"the growth of a change must be a number or a square matrix, not below 0, got {growth}")
+    growth = np.atleast_2d(growth)
     if not np.all(np.isfinite(growth)):
         return 0
     power, total = np.eye(len(growth)), 0.0
@@ -57,6 +68,13 @@ def walk_length(growth: Any, budget: int) -> int:
         if total > budget:
             return steps
     return budget
+
+
+def rounding_budget(memory: PyTree, anchor_every: int) -> int:
+    """As many roundings of the memory's coarsest type as weigh what `anchor_every` of float32 do."""
+    types = [leaf.dtype for leaf in jax.tree.leaves(memory) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    coarsest = max(float(jnp.finfo(dtype).eps) for dtype in types)
+    return int(anchor_every * min(1.0, float(jnp.finfo(jnp.float32).eps) / coarsest))
 
 
 def unroll(

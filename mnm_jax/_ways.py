@@ -86,9 +86,11 @@ def _run(
         blank = jax.vmap(zero_unless)
         inputs = (jax.vmap(blank) if is_batch else blank)(valid, inputs)
 
-    walk = _reversible.walk_length(growth, options.anchor_every)
+    walk = 0
+    if options.reversible and isinstance(cell, WrittenCell):
+        walk = _reversible.walk_length(growth, _reversible.rounding_budget(carry.memory, options.anchor_every))
     # Copies of the memory after so few steps would be more than the states that recomputing keeps.
-    if options.reversible and walk**2 >= num_steps:
+    if walk**2 >= num_steps:
         way = _reversible.unroll_batch if is_batch else _reversible.unroll
         return way(cell, min(walk, num_steps), variables, carry, inputs, valid)
 

@@ -9,7 +9,7 @@ Axes: `L` layers of widths `d_0` (key) to `d_L` (value), `H` heads.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +24,20 @@ Params = Mapping[str, Any]
 class Change(Protocol):
     """What a writer returns: a pytree of arrays that says how a memory changes in one step.
 
-    The memory may be any pytree: what a rule keeps beside the weights, such as momentum, belongs to it.
+    The memory may be any pytree: what a rule keeps beside the weights, such as momentum, belongs to it. A change whose
+    `growth` is finite has a method `revert(memory)` too, the inverse of `apply` up to rounding; see `RevertibleChange`.
     """
 
     def apply(self, memory: PyTree) -> PyTree:
         """The memory after the change, in the same shapes and types."""
         ...
 
-    def revert(self, memory: PyTree) -> PyTree:
-        """Takes the change back: the inverse of `apply`, up to rounding. Never called if `growth` is infinite."""
-        ...
-
     def masked(self, valid: jax.Array) -> "Change":
-        """This change if `valid`, a bool `[]`; else one that leaves the memory bit for bit as it is."""
+        """This change if `valid`, a bool `[]`; else one that leaves the memory bit for bit as it is.
+
+        What multiplies is to be 1 then and what adds 0. A rule that adds something to the memory that it does not
+        decide on in this step, such as momentum, needs a factor for that in its change (see `rules.titans`).
+        """
         ...
 
     @property
@@ -44,15 +45,26 @@ class Change(Protocol):
         """By how much, at most, an error in the memory grows when the change is taken back: a static number.
 
         1 for what only adds; `1 / d` for what multiplies the memory by no less than `d` before it adds; infinity for
-        what cannot be taken back. For a memory of several parts it may be a matrix: entry `[i, j]` says how much of an
-        error in part `j` goes into part `i`. `unroll` takes changes back as far as this allows, and no further.
+        what cannot be taken back. For a memory of several parts of about one magnitude it may be a matrix: entry
+        `[i, j]` says how much of an error in part `j` goes into part `i`. `unroll` takes changes back as far as this
+        allows, and no further.
         """
+        ...
+
+
+class RevertibleChange(Change, Protocol):
+    """A change that can be taken back."""
+
+    def revert(self, memory: PyTree) -> PyTree:
+        """The memory before the change, up to rounding."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
     """A number that a writer wants from the controller at each step: `low + (high - low) * sigmoid(w . u_t + bias)`.
+
+    It is in the type of the parameters, whatever the cell's `dtype`: a memory fades by its powers.
 
     Attributes:
       low, high: its range.
@@ -68,6 +80,8 @@ class Gate:
 
     def __post_init__(self) -> None:
         _checks.check_choice("per", self.per, ("step", "head", "layer", "key_feature", "value_feature"))
+        for name in ("low", "high", "bias"):
+            _checks.check_number(name, getattr(self, name))
 
     def shape(self, spec: Spec, num_heads: int) -> tuple[int, ...]:
         """The shape of the gate for a memory of this architecture."""
@@ -84,7 +98,7 @@ class Observation(NamedTuple):
     """What a writer tells of a write beside the change.
 
     Attributes:
-      auxiliary_loss: `[]`, added to the training loss as a mean over steps; `None` for none.
+      auxiliary_loss: `[]`, with its weight in it, added to the training loss as a mean over steps; `None` for none.
       extras: arrays by name, for the trace.
     """
 
@@ -92,18 +106,30 @@ class Observation(NamedTuple):
     extras: Mapping[str, jax.Array] = {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Writer:
-    """A writing rule. Subclass it as a frozen dataclass, whose fields are the rule's options.
+@dataclass_transform(frozen_default=True)
+class _Value:
+    """Makes every subclass a frozen dataclass: equal if its fields are, hashable, and with a text that tells them."""
 
-    Writers with equal options are then equal, hashable and picklable, so that equal cells share compiled code.
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclasses.dataclass(frozen=True)(cls)
+
+
+class Writer(_Value):
+    """A writing rule. Every subclass is a frozen dataclass, whose fields are the rule's options.
+
+    Writers with equal options are equal, hashable and picklable, so that equal cells share compiled code.
 
     Attributes:
-      gates: what the rule wants from the controller beside keys, values and the rate, by name. `write` and `observe`
-        get each as an argument of that name.
+      gates: what the rule wants from the controller beside keys, values and the rate, by name; of the class, or a
+        property that depends on the options. `write` and `observe` get each as an argument of that name.
     """
 
     gates: ClassVar[Mapping[str, Gate]] = {}
+
+    def fit(self, spec: Spec) -> Spec:
+        """The architecture that the rule writes, where one of this size is asked for."""
+        return spec
 
     def init(self, rng: jax.Array, spec: Spec) -> Params:
         """Makes the learned parameters; `{}`, as here, if there is nothing to learn."""
@@ -165,9 +191,8 @@ class Seen(NamedTuple):
     outputs: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Backward:
-    """A backward function of the local rule: it gives every layer a target. Subclass it as a frozen dataclass.
+class Backward(_Value):
+    """A backward function of the local rule: it gives every layer a target. Every subclass is a frozen dataclass.
 
     Attributes:
       is_learned: whether what `init` draws is learned; else it stays as it is.
@@ -187,6 +212,17 @@ class Backward:
         """Tells of a write, from the parameters of all layers; see `Writer.observe`."""
         del params, memory, keys, values
         return Observation()
+
+
+def join_params(learned: Params, constants: Params) -> Params:
+    """What `Writer.init` and `Writer.constants` made, in one mapping.
+
+    Raises:
+      ValueError: if a name is in both.
+    """
+    if shared := learned.keys() & constants.keys():
+        raise ValueError(f"the writer's parameters {', '.join(sorted(shared))} are both learned and constant")
+    return {**learned, **constants}
 
 
 def check_write_arguments(memory: Memory, keys: jax.Array, values: jax.Array, rate: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from mnm_jax.contract import Gate
 from mnm_jax.memory import Spec
 
 RMS_EPSILON = 1e-6
+_ARGUMENTS = {"params", "memory", "keys", "values", "rate"}
 
 
 class Signals(NamedTuple):
@@ -85,6 +86,8 @@ class Interface(nn.Module):
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", None))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", None))
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
+        if taken := _ARGUMENTS & self.gates.keys():
+            raise ValueError(f"the writer's gates must not have the names of arguments of write: {', '.join(taken)}")
         rate = Gate(0.0, self.rate_scale, self.rate_bias, self.rate_per)
         keys_size = self.num_heads * self.memory_spec.key_size
         values_size = self.num_heads * self.memory_spec.value_size

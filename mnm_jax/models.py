@@ -183,7 +183,7 @@ def build(
     if writer is not None:
         return cells.MNM(
             **common,
-            memory_spec=_linear(settings.memory_spec) if name == "gated_delta" else settings.memory_spec,
+            memory_spec=writer.fit(settings.memory_spec),
             writer=writer,
             controller=cells.LSTMCell if settings.forget_bias else nn.OptimizedLSTMCell,
             num_heads=settings.num_heads,
@@ -213,12 +213,6 @@ def build(
             num_slots=cells.num_slots_matching(settings.memory_spec, 2 * settings.memory_size),
         )
     return cells.Attention(**common, **table, max_steps=num_steps)
-
-
-def _linear(spec: Spec) -> Spec:
-    """A memory of one layer with as many weights, rounded up to a whole width."""
-    size = math.isqrt(spec.num_weights - 1) + 1
-    return Spec(size, size, zero_output_layer=spec.zero_output_layer)
 
 
 def _or_none(option: str) -> str | None:

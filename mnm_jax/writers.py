@@ -10,8 +10,6 @@ Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 section 3.3 (local rule, MNM-p).
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -41,7 +39,6 @@ def gradient(*, num_steps: int = 1) -> Writer:
     return _Gradient(num_steps)
 
 
-@dataclasses.dataclass(frozen=True)
 class _Gradient(Writer):
     num_steps: int
 
@@ -106,7 +103,6 @@ def perceptron(
     return _Perceptron(hidden_size, use_key, use_activations, is_learned=is_learned)
 
 
-@dataclasses.dataclass(frozen=True)
 class _Perceptron(Backward):
     hidden_size: int | None
     use_key: bool
@@ -140,7 +136,6 @@ def local(*, backward: Backward | None = None, normalized: bool = False) -> Writ
     return (_NormalizedLocal if normalized else _Local)(perceptron() if backward is None else backward)
 
 
-@dataclasses.dataclass(frozen=True)
 class _Local(Writer):
     backward: Backward
 

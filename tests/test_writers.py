@@ -21,9 +21,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS.keys())
 class TestEveryWriter(WriterSuite):
     def test_permuting_the_heads_changes_nothing(self, writer, float64):
-        params, memory, _, _, _, gates = jax.tree.map(jnp.float64, writer_suite.example(writer))
+        params, memory, keys, values, _, gates = jax.tree.map(jnp.float64, writer_suite.example(writer))
         draw = np.random.default_rng(1)
-        keys, values = draw.normal(size=(3, 3)), draw.normal(size=(3, 2))
+        keys, values = (draw.normal(size=(3, pair.shape[1])) for pair in (keys, values))
         rate = draw.uniform(size=(len(writer.weights(memory)), 3))
         order = np.array([2, 0, 1])
         write = compiled_write(writer)

@@ -45,9 +45,7 @@ RATES = np.full((3, NUM_HEADS), 0.5, np.float32)
 
 def spec_of(writer: Writer, hidden_sizes: tuple[int, ...] = (4,), use_bias: bool = True) -> mnm.memory.Spec:
     """An architecture that a writer can write; every width differs, so that no factor fits where it does not belong."""
-    if writer == rules.gated_delta():
-        hidden_sizes, use_bias = (), False
-    return mnm.memory.Spec(3, 2, hidden_sizes, use_bias, zero_output_layer=False)
+    return writer.fit(mnm.memory.Spec(3, 2, hidden_sizes, use_bias, zero_output_layer=False))
 
 
 def draw_variables(cell: nn.Module, first_inputs):
@@ -139,7 +137,10 @@ class WriterSuite:
         memory = example(writer)[1]
         change = compiled_write(writer)(*example(writer))
         chex.assert_trees_all_equal(change.masked(jnp.array(True)), change)
-        chex.assert_trees_all_equal(change.masked(jnp.array(False)).apply(memory), memory)
+        nothing = change.masked(jnp.array(False))
+        chex.assert_trees_all_equal(nothing.apply(memory), memory)
+        if np.all(np.isfinite(change.growth)):
+            chex.assert_trees_all_equal(nothing.revert(memory), memory)
 
     def test_rate_broadcasts_to_layers_and_heads(self, writer):
         params, memory, keys, values, rate, gates = example(writer)
@@ -165,6 +166,23 @@ class WriterSuite:
             pytest.skip("cannot be taken back")
         restored = change.revert(change.apply(memory))
         chex.assert_trees_all_close(restored, memory, rtol=1e-6, atol=1e-6)
+
+    def test_growth_is_a_bound(self, writer, float64):
+        """On how an error in the memory grows when the change is taken back, with the gates at either end."""
+        params, memory, keys, values, rate, gates = jax.tree.map(np.float64, example(writer))
+        draw = np.random.default_rng(5)
+        error = jax.tree.map(lambda leaf: 1e-3 * draw.normal(size=leaf.shape), memory)
+        for end in ("low", "high"):
+            ends = {name: np.full_like(gates[name], getattr(gate, end)) for name, gate in writer.gates.items()}
+            change = write(writer, params, memory, keys, values, rate, ends)
+            if not np.all(np.isfinite(change.growth)):
+                pytest.skip("cannot be taken back")
+            if np.ndim(change.growth):
+                pytest.skip("not one number")
+            of_both = change.revert(jax.tree.map(np.add, memory, error))
+            moved = jax.tree.map(np.subtract, of_both, change.revert(memory))
+            largest = [max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree)) for tree in (moved, error)]
+            assert largest[0] <= change.growth * largest[1] * (1 + 1e-6)
 
     def test_is_pure(self, writer):
         arguments = example(writer)

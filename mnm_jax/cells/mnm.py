@@ -19,7 +19,7 @@ from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.written import WrittenCell
-from mnm_jax.contract import Change, PyTree, Writer
+from mnm_jax.contract import Change, PyTree, Writer, join_params
 from mnm_jax.interface import Interface, Signals
 from mnm_jax.memory import Spec
 
@@ -150,10 +150,8 @@ class MNM(Controlled, WrittenCell):
         )
         initial = self.param if self.learned_initial_memory else self._constant
         self.initial_weights = initial("initial_memory", memory_lib.init, self.memory_spec)
-        self.writer_params = {
-            **self.param("writer", self.writer.init, self.memory_spec),
-            **self._constant("writer", self.writer.constants, self.memory_spec),
-        }
+        learned = self.param("writer", self.writer.init, self.memory_spec)
+        self.writer_params = join_params(learned, self._constant("writer", self.writer.constants, self.memory_spec))
         if self.read_combination == "project":
             self.read_projection = nn.Dense(self.memory_spec.value_size, dtype=self.dtype)
 
@@ -177,7 +175,7 @@ class MNM(Controlled, WrittenCell):
     def write(self, control: MNMControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """What the writer makes of keys, values and rate, and how new that is to the memory."""
         keys, values, _, rate, gates = control.signals
-        *arguments, gates = cast((self.writer_params, memory, keys, values, rate, gates), self.dtype)
+        arguments = cast((self.writer_params, memory, keys, values, rate), self.dtype)
         change, observation = self.writer.write(*arguments, **gates), self.writer.observe(*arguments, **gates)
         change, observation = cast((change, observation), control.hidden.dtype)
         return change, {"error_before": self._error(memory, keys, values), **observation._asdict()}

@@ -68,7 +68,7 @@ class WrittenCell(nn.Module):
           inputs: one input.
 
         Returns:
-          The next state, the output, the trace and the change, whose `revert` takes it back.
+          The next state, the output, the trace and the change.
         """
         control = self.control(carry, inputs)
         change, before = self.write(control, carry.memory)

@@ -1,11 +1,11 @@
-"""Feedback alignment: the error at the top reaches every layer through a fixed random matrix. Nothing is learned.
+"""Direct feedback alignment: the error at the top reaches every layer through a fixed random matrix of its own.
+
+Nothing is learned. The steps of the layers are scaled as those of the local rule are.
 
 Sources: Lillicrap et al., "Random synaptic feedback weights support error backpropagation for deep learning", Nature
 Communications 2016; the direct form of Nøkland, "Direct feedback alignment provides learning in deep neural networks",
 NeurIPS 2016, section 3.
 """
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ def feedback_alignment() -> Backward:
     return _FeedbackAlignment(is_learned=False)
 
 
-@dataclasses.dataclass(frozen=True)
 class _FeedbackAlignment(Backward):
     def init(self, rng: jax.Array, spec: Spec, layer: int) -> dict[str, jax.Array]:
         if layer == spec.num_layers - 1:

@@ -1,40 +1,23 @@
 """The gated delta rule: a linear memory of one layer that fades, and corrects what it gives for a key.
 
+In the source every head has a state and a decay of its own, and keys have length 1. Here all heads write one memory,
+with one decay, and the length of the keys is divided out.
+
 Source: Yang, Kautz and Hatamizadeh, "Gated Delta Networks: Improving Mamba2 with Delta Rule", ICLR 2025
 (arXiv:2412.06464), section 3.1.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from mnm_jax.contract import Gate, Params, Writer
 from mnm_jax.memory import Memory, Spec, Write
+from mnm_jax.rules.fade import Fade
 from mnm_jax.writers import check_write_arguments
-
-
-class FadingWrite(NamedTuple):
-    """`memory' = keep * memory + write`, with `keep` a number `[]`."""
-
-    write: Write
-    keep: jax.Array
-
-    @property
-    def growth(self) -> float:
-        """It cannot be taken back: keep may be zero."""
-        return math.inf
-
-    def apply(self, memory: Memory) -> Memory:
-        """The memory after the change."""
-        return self.write.apply(jax.tree.map(lambda leaf: self.keep * leaf, memory))
-
-    def masked(self, valid: jax.Array) -> "FadingWrite":
-        """This change if `valid`, else none."""
-        return FadingWrite(self.write.masked(valid), jnp.where(valid, self.keep, jnp.ones_like(self.keep)))
 
 
 def gated_delta() -> Writer:
@@ -42,21 +25,27 @@ def gated_delta() -> Writer:
     return _GatedDelta()
 
 
-@dataclasses.dataclass(frozen=True)
 class _GatedDelta(Writer):
     gates: ClassVar[Mapping[str, Gate]] = {"keep": Gate(bias=4.0)}
 
+    def fit(self, spec: Spec) -> Spec:
+        """One layer without bias, with as many weights, rounded up to a whole width."""
+        if spec.num_layers == 1 and not spec.use_bias:
+            return spec
+        size = math.isqrt(spec.num_weights - 1) + 1
+        return Spec(size, size, zero_output_layer=spec.zero_output_layer)
+
     def init(self, rng: jax.Array, spec: Spec) -> Params:
         del rng
-        if spec.num_layers != 1 or spec.use_bias:
+        if self.fit(spec) != spec:
             raise ValueError(f"gated_delta writes a memory of one layer without bias, got {spec}")
         return {}
 
     def write(
         self, params: Params, memory: Memory, keys: jax.Array, values: jax.Array, rate: jax.Array, *, keep: jax.Array
-    ) -> FadingWrite:
+    ) -> Fade:
         del params
         (rates,) = check_write_arguments(memory, keys, values, rate)
         error = keep * (keys @ memory[0].kernel) - values
         length = jnp.sum(jnp.square(keys), axis=-1) + 1e-6  # A key may be zero.
-        return FadingWrite(Write((keys,), (-(rates / length)[:, None] * error,)), keep)
+        return Fade(Write((keys,), (-(rates / length)[:, None] * error,)), keep)

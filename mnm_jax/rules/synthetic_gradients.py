@@ -3,8 +3,6 @@
 Source: Jaderberg et al., "Decoupled neural interfaces using synthetic gradients", ICML 2017, section 2.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -17,7 +15,8 @@ from mnm_jax.writers import error_gradient, perceptron
 def synthetic_gradients(*, hidden_size: int | None = None) -> Backward:
     """A backward function for `writers.local`: `z^l - t^l` is a prediction of the gradient, up to the rule's own scale.
 
-    The prediction sees value, key and activations. It is trained by nothing but its distance from the true gradient,
+    The gradient is that by the layer's pre-activations. The prediction sees value, key and activations, as the source's
+    does that is conditioned on the label (cDNI). It is trained by nothing but its distance from the true gradient,
     which the auxiliary loss computes by back-propagation; the write itself has none.
 
     Args:
@@ -29,7 +28,6 @@ def synthetic_gradients(*, hidden_size: int | None = None) -> Backward:
     return _SyntheticGradients(perceptron(hidden_size=hidden_size, use_key=True, use_activations=True))
 
 
-@dataclasses.dataclass(frozen=True)
 class _SyntheticGradients(Backward):
     predictor: Backward
 

@@ -1,9 +1,11 @@
 """Gradient descent with momentum and forgetting, both decided by the controller at each step.
 
+The loss whose gradient is taken is a mean over heads and features, as in `writers.gradient`, where the source has the
+squared norm: at an equal rate a step is smaller here.
+
 Source: Behrouz, Zhong and Mirrokni, "Titans: Learning to memorize at test time", 2025 (arXiv:2501.00663), section 3.1.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
@@ -53,7 +55,6 @@ def titans() -> Writer:
     return _Titans()
 
 
-@dataclasses.dataclass(frozen=True)
 class _Titans(Writer):
     # It starts with little forgetting and little momentum, near to `writers.gradient`.
     gates: ClassVar[Mapping[str, Gate]] = {"forget": Gate(bias=-4.0), "persistence": Gate(bias=-2.0)}
