@@ -156,9 +156,10 @@ class MNM(Controlled, WrittenCell):
             self.read_projection = nn.Dense(self.memory_spec.value_size, dtype=self.dtype)
 
     def _constant(self, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
-        """What `init` draws, outside of the parameters, if it draws anything."""
-        if not jax.tree.leaves(jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))):
-            return {}
+        """What `init` draws, outside of the parameters; where it draws nothing there is no such collection."""
+        shapes = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
+        if not jax.tree.leaves(shapes):
+            return shapes
         return self.variable("constants", name, lambda: init(self.make_rng("params"), *arguments)).value
 
     def initial_carry(self) -> MNMCarry:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,31 @@ def test_every_evaluation_is_told_as_it_is_written(trained):
         for i, seed in enumerate(SEEDS)
     ]
     assert heard == lines
+
+
+def test_without_a_terminal_a_run_tells_in_lines_what_it_does(tmp_path, capsys):
+    for max_seconds in (0, np.inf, np.inf):
+        training.run(TASK, CELL, SETTINGS, SEEDS, tmp_path, max_seconds=max_seconds, description="mine")
+    out, err = capsys.readouterr()
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    update = r"accuracy \d\.\d\d\d, [\d.e+]+ updates per second, \d\d:\d\d left"
+    wanted = [
+        "compiling the first evaluation for 3 seeds",
+        r"compiled the first evaluation for 3 seeds in \d+\.\d s",
+        "compiling an update for 3 seeds",
+        r"compiled an update for 3 seeds in \d+\.\d s",
+        "going on after update 1",
+        "compiling an update for 3 seeds",
+        r"compiled an update for 3 seeds in \d+\.\d s",
+        f"update 4 of 6, {update}",
+        f"update 6 of 6, {update}",
+        "ended after update 6",
+        "compiling an evaluation for 3 seeds",
+        r"compiled an evaluation for 3 seeds in \d+\.\d s",
+    ]
+    assert out == ""
+    assert re.fullmatch("".join(f"mine: {line}\n" for line in wanted), err), err
+    assert last["update"] == 6
 
 
 def test_no_seeds_are_refused(tmp_path):

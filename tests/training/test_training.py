@@ -157,12 +157,16 @@ def test_a_chunk_reports_the_means_since_the_last_evaluation_wherever_it_was_cut
 
 
 @pytest.mark.parametrize("name", ["mnm_g", "lstm", "salu", "attention"])
-def test_every_model_trains(name, tmp_path):
-    settings = dataclasses.replace(SETTINGS, num_updates=2, batch_size=2, schedule="cosine")
-    report = training.run(TASK, build(name), settings, [0], tmp_path)
-    assert np.isfinite(report.metrics["loss"]).all()
+def test_every_model_learns(name, tmp_path):
+    """One of two seeds answers nearly all questions in the end, of which half would be right by chance."""
+    settings = dataclasses.replace(
+        SETTINGS, num_updates=150, batch_size=16, learning_rate=0.03, schedule="cosine", evaluate_every=150
+    )
+    settings = dataclasses.replace(settings, evaluation_episodes=64)
+    report = training.run(TASK, build(name), settings, [0, 1], tmp_path)
+    assert max(report.metrics["accuracy"]) > 0.9, report.metrics
+    assert min(report.metrics["loss"]) < 0.1, report.metrics
     assert ("error_after" in report.metrics) == (name == "mnm_g")
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(report.state.params))
 
 
 def test_the_meta_objective_enters_the_gradient_by_its_weight(placement):
