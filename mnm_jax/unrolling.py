@@ -61,6 +61,8 @@ def unroll(
 ) -> Unrolled:
     """Runs one episode. For a batch, wrap it in `jax.vmap`, or call `unroll_batch`, which is the same.
 
+    Equal cells share what is compiled, so a cell has to be a function of its fields, as always under `jax.jit`.
+
     Args:
       cell: a cell with the signature `cell(carry, inputs) -> (carry, (output, trace))` and a method `initial_carry()`.
         One that changes its memory only by a `contract.Change` is a `cells.WrittenCell`.
@@ -113,6 +115,9 @@ def unroll_batch(
     size, num_steps = _check_inputs(inputs, ("B", "T"))
     if lengths is not None:
         _checks.check_index("lengths", lengths, (size,), num_steps + 1)
+    for leaf in jax.tree.leaves(carry):
+        if jnp.shape(leaf)[:1] != (size,):
+            raise ValueError(f"argument 'carry': wants a leading axis of {size} episodes, got {jnp.shape(leaf)}")
     if hasattr(cell, "check_room"):
         cell.check_room(carry, num_steps)
     options = _ways.Options(is_batch=True, reversible=reversible, anchor_every=anchor_every)

@@ -290,6 +290,12 @@ def test_a_whole_number_of_python_in_a_carry(variables):
     )
 
 
+def test_names_a_carry_of_another_batch(variables):
+    carry = mnm.unroll(CELL, variables, INPUTS[0]).carry
+    with pytest.raises(ValueError, match="argument 'carry': wants a leading axis of 2 episodes, got"):
+        mnm.unroll_batch(CELL, variables, INPUTS, carry)
+
+
 @pytest.mark.parametrize("length", [np.array([1, 1, 0]), 1.5, True, -1, NUM_STEPS + 1], ids=repr)
 def test_names_the_length_at_fault(variables, length):
     with pytest.raises((AssertionError, ValueError), match="argument 'length': wants"):
