@@ -121,9 +121,11 @@ class Interface(nn.Module):
         return gate.low + (gate.high - gate.low) * nn.sigmoid(logits.astype(inputs.dtype).reshape(shape))
 
 
-def _normalize(vectors: jax.Array, kind: str | None) -> jax.Array:
-    """Brings each row to root mean square 1, or leaves it."""
-    if kind is None:
-        return vectors
+def normalize(vectors: jax.Array, epsilon: float = RMS_EPSILON) -> jax.Array:
+    """Divides each row by the root of its mean square plus `epsilon`, so that its root mean square becomes 1."""
     # The epsilon stands inside the root: at a zero vector the gradient of the root would be infinite.
-    return vectors * jax.lax.rsqrt(jnp.mean(jnp.square(vectors), axis=-1, keepdims=True) + RMS_EPSILON)
+    return vectors * jax.lax.rsqrt(jnp.mean(jnp.square(vectors), axis=-1, keepdims=True) + epsilon)
+
+
+def _normalize(vectors: jax.Array, kind: str | None) -> jax.Array:
+    return vectors if kind is None else normalize(vectors)

@@ -12,11 +12,12 @@ from mnm_jax.cells.controller import LSTMCarry, LSTMCell
 from mnm_jax.cells.dnc import DNC, DNCCarry
 from mnm_jax.cells.embedding import Embedding
 from mnm_jax.cells.lstm import LSTM
-from mnm_jax.cells.mnm import MNM, MNMCarry, Trace
+from mnm_jax.cells.mnm import MNM, MNMCarry
 from mnm_jax.cells.ntm import NTM, NTMCarry
 from mnm_jax.cells.plastic import Plastic, PlasticCarry
 from mnm_jax.cells.salu import SALU, SALUCarry
 from mnm_jax.cells.slots import num_slots_matching
+from mnm_jax.cells.trace import Trace
 from mnm_jax.cells.written import WrittenCell
 
 __all__ = [

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from mnm_jax import _checks
 from mnm_jax import memory as memory_lib
 from mnm_jax.cells.embedding import embedding_of
-from mnm_jax.cells.mnm import Trace
-from mnm_jax.cells.written import WrittenCell
-from mnm_jax.contract import Change, PyTree, Writer
-from mnm_jax.interface import RMS_EPSILON
+from mnm_jax.cells.trace import Trace
+from mnm_jax.cells.written import WrittenCell, constant
+from mnm_jax.contract import Change, PyTree, Writer, join_params
+from mnm_jax.interface import normalize
 from mnm_jax.memory import Spec
 
 
@@ -138,7 +138,8 @@ class ChainedMNM(WrittenCell):
         self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1))
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
         self.initial_weights = self.param("initial_memory", memory_lib.init, self.memory_spec)
-        self.writer_params = self.param("writer", self.writer.init, self.memory_spec)
+        learned = self.param("writer", self.writer.init, self.memory_spec)
+        self.writer_params = join_params(learned, constant(self, "writer", self.writer.constants, self.memory_spec))
         self.output = nn.Dense(self.output_size)
 
     @property
@@ -227,8 +228,3 @@ def _decide(control: ChainedControl, chain: jax.Array) -> Pending:
     signals = jnp.stack([control.write_entities, control.write_values])
     entities, values = normalize(signals + control.gates @ chain)
     return Pending(jnp.concatenate([entities, control.write_relations], axis=-1), values, control.rate)
-
-
-def normalize(vectors: jax.Array, epsilon: float = RMS_EPSILON) -> jax.Array:
-    """Divides each vector by the root of its mean square plus `epsilon`."""
-    return vectors * jax.lax.rsqrt(jnp.mean(jnp.square(vectors), axis=-1, keepdims=True) + epsilon)

@@ -5,7 +5,7 @@ Axes: `L` layers of the memory, `H` heads.
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
-from collections.abc import Callable, Mapping
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,7 +18,8 @@ from mnm_jax._trees import cast
 from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.written import WrittenCell
+from mnm_jax.cells.trace import Trace
+from mnm_jax.cells.written import WrittenCell, constant
 from mnm_jax.contract import Change, PyTree, Writer, join_params
 from mnm_jax.interface import Interface, Signals
 from mnm_jax.memory import Spec
@@ -50,34 +51,6 @@ class MNMControl(NamedTuple):
     controller: Any
     hidden: jax.Array
     signals: Signals
-
-
-class Trace(NamedTuple):
-    """What the memory did at one step; stacked over time by `unroll`. Fields that nobody uses cost nothing.
-
-    Attributes:
-      write_keys: `[H, key_size]`.
-      write_values: `[H, value_size]`.
-      read_keys: `[H, key_size]`.
-      read_values: `[H, value_size]`, what each head read.
-      rate: `[]`, `[H]` or `[L, 1]`.
-      gates: what the writer asked the controller for, by name.
-      error_before: `[]`, `mean_i mean_j (f(k^w_i; phi_{t-1}) - v^w_i)_j^2`: how new the written association was.
-      error_after: `[]`, the same with `phi_t`: how well it was stored.
-      auxiliary_loss: `[]`, the writer's own; `None` if it has none.
-      extras: what the writer tells besides, by name.
-    """
-
-    write_keys: jax.Array
-    write_values: jax.Array
-    read_keys: jax.Array
-    read_values: jax.Array
-    rate: jax.Array
-    gates: dict[str, jax.Array]
-    error_before: jax.Array | None = None  # `None` only until `write` and `read` are put together.
-    error_after: jax.Array | None = None
-    auxiliary_loss: jax.Array | None = None
-    extras: Mapping[str, jax.Array] = {}
 
 
 class MNM(Controlled, WrittenCell):
@@ -148,19 +121,12 @@ class MNM(Controlled, WrittenCell):
             gates=self.writer.gates,
             dtype=self.dtype,
         )
-        initial = self.param if self.learned_initial_memory else self._constant
+        initial = self.param if self.learned_initial_memory else functools.partial(constant, self)
         self.initial_weights = initial("initial_memory", memory_lib.init, self.memory_spec)
         learned = self.param("writer", self.writer.init, self.memory_spec)
-        self.writer_params = join_params(learned, self._constant("writer", self.writer.constants, self.memory_spec))
+        self.writer_params = join_params(learned, constant(self, "writer", self.writer.constants, self.memory_spec))
         if self.read_combination == "project":
             self.read_projection = nn.Dense(self.memory_spec.value_size, dtype=self.dtype)
-
-    def _constant(self, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
-        """What `init` draws, outside of the parameters; where it draws nothing there is no such collection."""
-        shapes = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
-        if not jax.tree.leaves(shapes):
-            return shapes
-        return self.variable("constants", name, lambda: init(self.make_rng("params"), *arguments)).value
 
     def initial_carry(self) -> MNMCarry:
         """The state at the start of an episode: controller and read at zero, memory `phi_0`."""

@@ -16,7 +16,8 @@ import numpy as np
 from mnm_jax import _checks
 from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controlled import Controlled
-from mnm_jax.cells.slots import address, inverse_length, write
+from mnm_jax.cells.slots import address, write
+from mnm_jax.interface import normalize
 
 
 class SALUCarry(NamedTuple):
@@ -134,7 +135,7 @@ class SALU(Controlled, nn.Module):
         write_strengths, read_strengths = nn.softplus(strengths).T
         add_values = jnp.tanh(add_values)
         if self.value_normalization == "rms":
-            add_values = self.value_size**0.5 * inverse_length(add_values)[:, None] * add_values
+            add_values = normalize(add_values)
 
         write_weights = address(carry.keys, jnp.tanh(write_keys), write_strengths)
         keys = write(carry.keys, write_weights, nn.sigmoid(erase_keys), jnp.tanh(add_keys))

@@ -1,5 +1,6 @@
 """What the cells whose memory changes only by a `contract.Change` have in common: a step in three parts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -92,3 +93,11 @@ class WrittenCell(nn.Module):
 def join_trace(trace: PyTree, before: dict[str, Any]) -> PyTree:
     """The trace of `read` with the fields that `write` gave."""
     return trace._replace(**before) if before else trace
+
+
+def constant(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
+    """What `init(rng, *arguments)` draws, outside of the parameters; where it draws nothing there is no collection."""
+    shapes = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
+    if not jax.tree.leaves(shapes):
+        return shapes
+    return cell.variable("constants", name, lambda: init(cell.make_rng("params"), *arguments)).value
