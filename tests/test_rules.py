@@ -232,10 +232,19 @@ def test_subclasses_with_options_are_values_without_a_decorator():
     class Scaled(Writer):
         scale: float = 1.0
 
-    assert Scaled(2.0) == Scaled(scale=2.0) != Scaled(3.0)
-    assert hash(Scaled(2.0)) == hash(Scaled(scale=2.0))
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Scaled().scale = 2.0
+    @dataclasses.dataclass(frozen=True)
+    class Decorated(Writer):
+        scale: float = 1.0
+
+    for rule in (Scaled, Decorated):
+        assert rule(2.0) == rule(scale=2.0) != rule(3.0)
+        assert hash(rule(2.0)) == hash(rule(scale=2.0)) != hash(rule(3.0))
+        assert repr(rule(2.0)).endswith(f"{rule.__name__}(scale=2.0)")
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            rule().scale = 2.0
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            del rule().scale
+    assert Scaled(2.0) != Decorated(2.0)
 
 
 def test_gates_have_their_shapes_ranges_and_starts():
