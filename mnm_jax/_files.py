@@ -1,10 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the one by which a run is known."""
 
 import contextlib
+import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any, NamedTuple
+
+CONFIG = "config.json"
 
 
 @contextlib.contextmanager
@@ -29,3 +32,35 @@ def write_whole(path: pathlib.Path, contents: str | bytes) -> None:
     """Writes a file, whole or not at all."""
     with whole_file(path) as file:
         file.write(contents.encode() if isinstance(contents, str) else contents)
+
+
+class RunDescription(NamedTuple):
+    """What the `config.json` of a run holds.
+
+    Attributes:
+      experiment: the name of the task.
+      model: the name of the model.
+      seeds: one run for each.
+      config: the values of `task`, `model` and `training`, by name.
+    """
+
+    experiment: str
+    model: str
+    seeds: tuple[int, ...]
+    config: dict[str, dict[str, Any]]
+
+
+def read_description(directory: pathlib.Path) -> RunDescription:
+    """Reads the `config.json` of a run.
+
+    Raises:
+      ValueError: if there is none, or it is not what a run writes; the message names the file.
+    """
+    path = directory / CONFIG
+    try:
+        contents = json.loads(path.read_text())
+        config = contents["config"]
+        config["task"], config["training"]["num_updates"]  # Whoever reads it relies on these.
+        return RunDescription(contents["experiment"], contents["model"], tuple(contents["seeds"]), config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the configuration of a run: {error!r}") from error

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from mnm_jax import tasks
+from mnm_jax._files import CONFIG, read_description
 from mnm_jax.analysis import style
 from mnm_jax.tasks import algorithmic
 
@@ -98,8 +99,8 @@ def load_runs(workdir: str | Path) -> list[Run]:
     workdir = Path(workdir)
     if not workdir.is_dir():
         raise LoadError(f"no directory {workdir}: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl")
-    is_run = (workdir / "config.json").is_file()
-    directories = [workdir] if is_run else [path.parent for path in workdir.glob("*/config.json")]
+    is_run = (workdir / CONFIG).is_file()
+    directories = [workdir] if is_run else [path.parent for path in workdir.glob(f"*/{CONFIG}")]
     runs = [run for run in map(_load_run, directories) if run is not None]
     if not runs:
         raise LoadError(
@@ -109,19 +110,12 @@ def load_runs(workdir: str | Path) -> list[Run]:
 
 
 def _load_run(directory: Path) -> Run | None:
-    path = directory / "config.json"
     try:
-        description = json.loads(path.read_text())
-        experiment, model, seeds = description["experiment"], description["model"], tuple(description["seeds"])
-        config = description["config"]
-        config["task"], config["training"]["num_updates"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise LoadError(
-            f"{path}: wants an object with 'experiment', 'model', 'seeds' and 'config' (with 'task' and "
-            f"'training.num_updates'), got {error!r}"
-        ) from None
+        experiment, model, seeds, config = read_description(directory)
+    except ValueError as error:
+        raise LoadError(str(error)) from None
     if experiment not in tasks.TASKS:
-        raise LoadError(f"{path}: 'experiment' is {experiment!r}; known are {', '.join(tasks.TASKS)}")
+        raise LoadError(f"{directory / CONFIG}: 'experiment' is {experiment!r}; known are {', '.join(tasks.TASKS)}")
     headline = tasks.TASKS[experiment].headline
     updates, metrics = _tabulate(directory / "metrics.jsonl", "update", seeds)
     if not len(updates):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _paths, models, tasks
+from mnm_jax._files import CONFIG, read_description
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.episodes import Episodes
 from mnm_jax.training.identity import differences, flatten, identify_model
@@ -18,7 +19,6 @@ from mnm_jax.training.settings import TrainingSettings
 from mnm_jax.training.task import Task
 from mnm_jax.training.update import init_variables
 
-CONFIG = "config.json"
 PyTree = Any
 
 
@@ -71,20 +71,14 @@ class Configuration:
         Raises:
           ValueError: if there is none, or it is not what a run writes; the message names the file.
         """
-        path = pathlib.Path(directory) / CONFIG
+        directory = pathlib.Path(directory)
+        experiment, model, seeds, config = read_description(directory)
         try:
-            contents = json.loads(path.read_text())
-            config = contents["config"]
-            return cls(
-                contents["experiment"],
-                contents["model"],
-                tuple(contents["seeds"]),
-                tasks.TASKS[contents["experiment"]](**config["task"]),
-                models.ModelSettings(**config["model"]),
-                TrainingSettings(**config["training"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not the configuration of a run: {error!r}") from error
+            task = tasks.TASKS[experiment](**config["task"])
+            settings = models.ModelSettings(**config["model"]), TrainingSettings(**config["training"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{directory / CONFIG} is not the configuration of a run: {error!r}") from error
+        return cls(experiment, model, seeds, task, *settings)
 
     def differences(self, other: "Configuration") -> dict[str, tuple[Any, Any]]:
         """What another configuration has otherwise: by name in `config.json`, the value here and the value there."""

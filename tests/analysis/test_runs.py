@@ -106,7 +106,7 @@ WHOLE = {
 )
 def test_a_config_of_another_form_is_an_error(write_run, tmp_path, text):
     (write_run("lstm", [[0.1]]) / "config.json").write_text(text)
-    with pytest.raises(LoadError, match=r"lstm/config\.json: wants an object with 'experiment', 'model'"):
+    with pytest.raises(LoadError, match=r"lstm/config\.json is not the configuration of a run: "):
         load_runs(tmp_path)
 
 
