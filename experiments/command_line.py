@@ -51,7 +51,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         if FLAGS["verbosity"].using_default_value:
             FLAGS.verbosity = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
         if "config" in FLAGS:
-            list(FLAGS.config)  # A configuration file that cannot be read is reported at the first look only.
+            list(FLAGS.config or ())  # A configuration file that cannot be read is reported at the first look only.
     except (AttributeError, KeyError) as error:
         # ml_collections stops at a key that it does not know, without saying which are known.
         _exit(_unknown_key(argv) or error)

@@ -1,0 +1,86 @@
+"""How much worse a bAbI model answers about people whom its training never put into such stories.
+
+    python -m experiments.systematic RUN [RUN...]
+
+RUN is the directory of one model. The test stories are asked twice: as they are, and with the names of all people
+exchanged for those of people of other tasks (`mnm_jax.tasks.babi.systematic`). Writes `systematic.md` into RUN.
+BABI_ARCHIVE names the archive, which has to be the one that the model was trained on. The parameters are those that
+were best on the validation stories.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments import command_line
+from experiments.babi import count_errors
+from mnm_jax import training
+from mnm_jax._files import write_whole
+from mnm_jax.analysis import tables
+from mnm_jax.tasks import babi
+from mnm_jax.tasks.babi import Babi, Split, stories
+from mnm_jax.tasks.babi.buckets import make_splits
+from mnm_jax.tasks.babi.encoding import encode
+from mnm_jax.tasks.babi.systematic import exchange_names
+
+_USAGE = "usage: python -m experiments.systematic RUN [RUN...]"
+
+
+def make_test_splits(task: Babi) -> tuple[Split, Split]:
+    """The test stories of the tasks that know people, as they are and with names exchanged.
+
+    Raises:
+      OSError, ValueError: if the archive cannot be had, or is another one.
+    """
+    archive = stories.named_archive(None)
+    if archive is None or stories.sha256(archive) != task.archive_sha256:
+        raise ValueError(f"BABI_ARCHIVE has to name the archive of SHA-256 {task.archive_sha256}, which was trained on")
+    read = stories.read_archive(archive, task.data, task.tasks)
+    exchanged = exchange_names(read["test"], read["train"])
+    kept = {story.task for story in exchanged}
+    shape = task.loaded.test.buckets[0].inputs.shape
+    width = shape[2] if len(shape) > 2 else None
+    splits = {"train": [story for story in read["test"] if story.task in kept], "exchanged": exchanged}
+    made = make_splits(
+        {name: encode(part, task.loaded.vocabulary, task.layout, width) for name, part in splits.items()}
+    )
+    return made["train"], made["exchanged"]
+
+
+def compare(loaded: training.Loaded) -> str:
+    """Counts errors on both, and makes a table of them."""
+    counts = [count_errors(loaded.cell, loaded.variables, split) for split in make_test_splits(loaded.task)]
+    percent = np.array([[100 * wrong / asked for wrong, asked in count.values()] for count in counts])
+    names = [f"{task} {babi.TASK_NAMES[task].replace('-', ' ')}" for task in counts[0]]
+    rows = [[name, f"{a:.1f}", f"{b:.1f}"] for name, a, b in zip(names, *percent, strict=True)]
+    rows.append(["mean over these tasks", *(f"{mean:.2f}" for mean in percent.mean(axis=1))])
+    header = ["test error in percent", "as they are", "names exchanged"]
+    note = (
+        "Every person of a test story has the name of another person of the same sex, who is in the training stories "
+        "of other tasks but not of this one. Tasks without people are left out, and those whose answers are people."
+    )
+    if loaded.task.archive_sha256 != babi.OFFICIAL_SHA256:
+        note += " The archive is not the official one."
+    return f"{tables.to_markdown(header, rows)}\n{note}\n"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Makes the table of each run named on the command line."""
+    if len(argv) < 2:
+        raise command_line.UsageError(_USAGE)
+    for run in argv[1:]:
+        try:
+            loaded = training.load(run, best=True)
+            if not isinstance(loaded.task, Babi):
+                raise ValueError(f"{run} was not trained on bAbI")
+            table = compare(loaded)
+        except (OSError, ValueError) as error:
+            raise command_line.UsageError(error) from error
+        path = pathlib.Path(run) / "systematic.md"
+        write_whole(path, table)
+        print(f"{path}\n\n{table}", end="")
+
+
+if __name__ == "__main__":
+    command_line.run(main, takes_arguments=True)
