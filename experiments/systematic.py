@@ -31,13 +31,15 @@ def make_test_splits(task: Babi) -> tuple[Split, Split]:
     """The test stories of the tasks that know people, as they are and with names exchanged.
 
     Raises:
-      OSError, ValueError: if the archive cannot be had, or is another one.
+      OSError, ValueError: if the archive cannot be had, or is another one, or if no task has people to exchange.
     """
     archive = stories.named_archive(None)
     if archive is None or stories.sha256(archive) != task.archive_sha256:
         raise ValueError(f"BABI_ARCHIVE has to name the archive of SHA-256 {task.archive_sha256}, which was trained on")
     read = stories.read_archive(archive, task.data, task.tasks)
     exchanged = exchange_names(read["test"], read["train"])
+    if not exchanged:
+        raise ValueError(f"tasks {', '.join(map(str, task.tasks))}: none has people whose names could be exchanged")
     kept = {story.task for story in exchanged}
     shape = task.loaded.test.buckets[0].inputs.shape
     width = shape[2] if len(shape) > 2 else None
