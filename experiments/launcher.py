@@ -284,6 +284,10 @@ def _configure_all(experiment: Experiment, saved: Mapping[str, training.Configur
         if like is None:
             config, seeds = _CONFIG.value.copy_and_resolve_references(), None
         else:
+            if like.experiment != experiment.name and "experiment" not in _CONFIG.value:
+                raise ValueError(
+                    f"--workdir={_WORKDIR.value} was made for {like.experiment}, not for {experiment.name}"
+                )
             config, seeds = _to_config(like), like.seeds
             for path, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
                 config_path.set_value(path, config, value)

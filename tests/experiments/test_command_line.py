@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mnm_jax import models, training
-from mnm_jax.tasks.dictionary import Dictionary
+from mnm_jax.tasks import Dictionary, MazeTask
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = [
@@ -117,6 +117,10 @@ WRONG = {
         ["--workdir=cosine", *USED[1:], "--config.training.schedule=cosine", "--config.training.num_updates=2000"],
         "cosine/lstm was made otherwise: config.training.num_updates was 1000 and is 2000",
     ),
+    "of another program": (
+        ["--workdir=foreign", "--resume"],
+        "--workdir=foreign was made for maze, not for dictionary",
+    ),
     "configuration cut off": (
         ["--workdir=broken", "--resume"],
         "broken/lstm/config.json is not the configuration of a run: JSONDecodeError",
@@ -175,9 +179,11 @@ def mistakes(tmp_path_factory):
         training.TrainingSettings(num_updates=1000),
     )
     cosine = dataclasses.replace(used, training=training.TrainingSettings(num_updates=1000, schedule="cosine"))
-    for name, contents in (("used", used.to_json()), ("cosine", cosine.to_json()), ("broken", '{"experiment": "di')):
+    foreign = dataclasses.replace(used, experiment="maze", task=MazeTask())
+    contents = {"used": used.to_json(), "cosine": cosine.to_json(), "foreign": foreign.to_json(), "broken": '{"exper'}
+    for name, text in contents.items():
         (directory / name / "lstm").mkdir(parents=True)
-        (directory / name / "lstm" / "config.json").write_text(contents)
+        (directory / name / "lstm" / "config.json").write_text(text)
     with (directory / "taken" / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -25,13 +25,30 @@ def untold(monkeypatch):
     jax.experimental.compilation_cache.compilation_cache.reset_cache()
 
 
-def test_programs_are_kept_below_xdg_cache_home(untold, tmp_path, monkeypatch):
+@pytest.fixture
+def events():
+    """What JAX tells of its cache."""
+    told = []
+
+    def listen(event, **_):
+        told.append(event.rpartition("/")[2])
+
+    jax.monitoring.register_event_listener(listen)
+    yield told
+    jax.monitoring.unregister_event_listener(listen)
+
+
+def test_programs_are_kept_below_xdg_cache_home_and_found_again(untold, events, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compilation_cache.use()
     (directory,) = (tmp_path / "mnm_jax" / "xla").iterdir()
     assert jax.config.jax_compilation_cache_dir == str(directory)
-    assert jax.jit(lambda x: jnp.sin(x) + 12345.0)(0.0) == 12345.0
-    assert [path for path in directory.iterdir() if path.stat().st_size > 100]
+    hits = []
+    for _ in range(2):
+        events.clear()
+        assert jax.jit(lambda x: jnp.sin(x) + 12345.0)(0.0) == 12345.0
+        hits.append(events.count("cache_hits"))
+    assert hits[0] < hits[1]
 
 
 def test_programs_are_kept_at_home_otherwise_and_where_jax_was_told(untold, tmp_path, monkeypatch):
