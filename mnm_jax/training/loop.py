@@ -231,8 +231,9 @@ class _Trainer:
         self._log = Log(self._directory, self._seeds, self._options.tensorboard, self.update)
         is_finished = self.update >= self._settings.num_updates
         self._progress.say(f"{'ended' if is_finished else 'going on'} after update {self.update}")
+        # Compiled now, while everything is saved: where an evaluation is due, nothing can be saved before it was made.
+        evaluated = self._compile("an evaluation", lambda: self._placement.evaluate(self._state, self._batches))
         if is_finished:
-            evaluated = self._compile("an evaluation", lambda: self._placement.evaluate(self._state, self._batches))
             self._metrics = self._placement.collect(evaluated)
 
     def train_chunk(self) -> None:

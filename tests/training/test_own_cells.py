@@ -89,6 +89,8 @@ def test_without_a_terminal_a_run_tells_in_lines_what_it_does(tmp_path, capsys):
         "compiling an update for 3 seeds",
         r"compiled an update for 3 seeds in \d+\.\d s",
         "going on after update 1",
+        "compiling an evaluation for 3 seeds",
+        r"compiled an evaluation for 3 seeds in \d+\.\d s",
         "compiling an update for 3 seeds",
         r"compiled an update for 3 seeds in \d+\.\d s",
         f"update 4 of 6, {update}",
