@@ -119,8 +119,9 @@ class Dictionary:
         rng_sources, rng_targets, rng_queries = jax.random.split(rng, 3)
         sources = distinct_numbers(rng_sources, self.num_pairs, self.max_num_pairs)
         sources = _digits(sources, self.source_alphabet_size, self.word_length)
-        targets = jax.random.randint(rng_targets, (self.num_pairs, self.word_length), 0, self.target_alphabet_size)
-        asked = jax.random.permutation(rng_queries, self.num_pairs)[: self._num_asked]
+        shape = (self.num_pairs, self.word_length)
+        targets = jax.random.randint(rng_targets, shape, 0, self.target_alphabet_size, jnp.int32)
+        asked = jax.random.permutation(rng_queries, jnp.arange(self.num_pairs, dtype=jnp.int32))[: self._num_asked]
 
         end_mark = self.source_alphabet_size + self.target_alphabet_size
         ends = jnp.full((self.num_pairs, 1), end_mark, jnp.int32)
@@ -200,7 +201,7 @@ def _names(letters: str, size: int) -> list[str]:
 
 def _digits(numbers: jax.Array, base: int, length: int) -> jax.Array:
     """The digits of numbers below `base**length`, highest first: `[n] -> [n, length]`."""
-    return numbers[:, None] // base ** jnp.arange(length - 1, -1, -1) % base
+    return numbers[:, None] // base ** jnp.arange(length - 1, -1, -1, dtype=jnp.int32)[None] % base
 
 
 def _expected_mode_share(num_draws: int, num_kinds: int) -> float:

@@ -2,7 +2,7 @@
 
 Source: Miconi, Clune and Stanley, "Differentiable plasticity", ICML 2018, section 4.4; Miconi et al., "Backpropamine",
 ICLR 2019, section 4.2. The interface is that of gymnax 1.0: explicit state and parameters, pure functions of ONE
-environment, `terminated` and `truncated` apart.
+environment, `terminated` and `truncated` apart, and spaces.
 
 Axes: `N` free cells. Positions are `[2]`, a row and a column.
 """
@@ -11,7 +11,6 @@ import dataclasses
 import functools
 from typing import Any, ClassVar, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +57,52 @@ class State(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class Discrete:
+    """The space of the whole numbers from 0 to below `n`, as gymnax has it.
+
+    Attributes:
+      n: how many there are.
+    """
+
+    n: int
+
+    shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar[Any] = jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draws one of them, `[]`."""
+        return jax.random.randint(key, self.shape, 0, self.n, self.dtype)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` is one of them, `[]`."""
+        return (x >= 0) & (x < self.n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """The space of the arrays whose entries lie between two bounds, as gymnax has it.
+
+    Attributes:
+      low, high: the bounds, `[]`.
+      shape: of an array.
+    """
+
+    low: float | jax.Array
+    high: float | jax.Array
+    shape: tuple[int, ...]
+
+    dtype: ClassVar[Any] = jnp.float32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """Draws an array, each entry with the same probability everywhere."""
+        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` is one of them, `[]`."""
+        return jnp.all((x >= self.low) & (x <= self.high))
+
+
+@dataclasses.dataclass(frozen=True)
 class Maze:
     """A square with a ring of wall, and a pillar wherever row and column are both even, but for the centre.
 
@@ -67,8 +112,8 @@ class Maze:
 
     Example:
       >>> maze, params = Maze(9), Params()
-      >>> observation, state = maze.reset(rng, params)
-      >>> observation, state, reward, terminated, truncated, info = maze.step(rng, state, action, params)
+      >>> observation, state = maze.reset(key, params)
+      >>> observation, state, reward, terminated, truncated, info = maze.step(key, state, action, params)
 
     Attributes:
       size: of the square with its walls, odd.
@@ -76,12 +121,13 @@ class Maze:
 
     size: int = 9
 
+    name: ClassVar[str] = "Maze"
     num_actions: ClassVar[int] = len(MOVES)
     observation_size: ClassVar[int] = 17
     default_params: ClassVar[Params] = Params()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 5 or self.size % 2 == 0:
+        if not _checks.is_whole(self.size) or self.size < 5 or self.size % 2 == 0:
             raise ValueError(f"size must be an odd number of at least 5, got {self.size!r}")
 
     @property
@@ -99,82 +145,100 @@ class Maze:
         """The index of the centre among the free cells."""
         return _layout(self.size)[2][self.size // 2, self.size // 2]
 
-    def reset(self, rng: jax.Array, params: Params = default_params) -> tuple[jax.Array, State]:
+    def action_space(self, params: Params | None = None) -> Discrete:
+        """What an agent can do: 0 to 3 for up, down, left and right."""
+        del params
+        return Discrete(self.num_actions)
+
+    def observation_space(self, params: Params | None = None) -> Box:
+        """What an agent can see; see `observe`."""
+        params = self.default_params if params is None else params
+        low, high = jnp.minimum(0.0, -params.wall_penalty), jnp.maximum(1.0, params.reward)
+        return Box(low, high, (self.observation_size,))
+
+    def reset(self, key: jax.Array, params: Params | None = None) -> tuple[jax.Array, State]:
         """Starts an episode.
 
         Args:
-          rng: a random key.
-          params: of the environment.
+          key: a random key.
+          params: of the environment; `None` for `default_params`, here and elsewhere.
 
         Returns:
           The observation, see `observe`, and the state.
         """
         state = State(
             position=self._cell(self.center),
-            reward_position=self._draw_other_than(rng, self.center),
+            reward_position=self._draw_other_than(key, self.center),
             time=jnp.zeros((), jnp.int32),
-            previous_reward=jnp.zeros((), float),
+            previous_reward=jnp.zeros((), jnp.float32),
             previous_action=jnp.zeros((), jnp.int32),
         )
         return self.observe(state, params), state
 
-    def step(self, rng: jax.Array, state: State, action: jax.Array, params: Params = default_params) -> Transition:
+    def step(self, key: jax.Array, state: State, action: int | jax.Array, params: Params | None = None) -> Transition:
         """One step; after the last one of an episode the next begins.
 
         Args:
-          rng: a random key.
+          key: a random key.
           state: the state.
-          action: `[]`, 0 to 3 for up, down, left and right.
+          action: `[]`, an integer: 0 to 3 for up, down, left and right. A traced one that is none of these makes the
+            reward NaN.
           params: of the environment.
 
         Returns:
           The observation, the state, the reward `[]`, `terminated`, which is false, `truncated`, and a dictionary with
           the `final_observation`: what there is to see after the step, also where the observation is already that of
           the next episode.
+
+        Raises:
+          AssertionError: if the action is not a single integer.
+          ValueError: if it is known, and none of the four.
         """
-        rng_step, rng_reset = jax.random.split(rng)
-        observation, state, reward, terminated, truncated, info = self.step_env(rng_step, state, action, params)
-        start = self.reset(rng_reset, params)
+        key_step, key_reset = jax.random.split(key)
+        observation, state, reward, terminated, truncated, info = self.step_env(key_step, state, action, params)
+        start = self.reset(key_reset, params)
         next_observation, state = jax.tree.map(functools.partial(jnp.where, truncated), start, (observation, state))
         return next_observation, state, reward, terminated, truncated, info | {"final_observation": observation}
 
-    def step_env(self, rng: jax.Array, state: State, action: jax.Array, params: Params = default_params) -> Transition:
-        """One step that begins no new episode; otherwise as `step`.
-
-        Raises:
-          AssertionError: if the action is not a single number.
-        """
+    def step_env(
+        self, key: jax.Array, state: State, action: int | jax.Array, params: Params | None = None
+    ) -> Transition:
+        """One step that begins no new episode; otherwise as `step`."""
+        params = self.default_params if params is None else params
+        _checks.check_index("action", action, (), self.num_actions)
         action = jnp.asarray(action, jnp.int32)
-        chex.assert_rank(action, 0, custom_message="argument 'action'")
-        target = state.position + jnp.array(MOVES)[action]
+        target = state.position + jnp.array(MOVES, jnp.int32)[action]
         is_wall = jnp.asarray(self.walls)[target[0], target[1]]
         position = jnp.where(is_wall, state.position, target)
         is_found = jnp.all(position == state.reward_position)
         reward_index = jnp.asarray(_layout(self.size)[2])[state.reward_position[0], state.reward_position[1]]
-        position = jnp.where(is_found, self._draw_other_than(rng, reward_index), position)
+        position = jnp.where(is_found, self._draw_other_than(key, reward_index), position)
         reward = jnp.where(is_found, params.reward, 0.0) - jnp.where(is_wall, params.wall_penalty, 0.0)
-        state = State(position, state.reward_position, state.time + 1, jnp.asarray(reward, float), action)
+        reward = jnp.where(self.action_space().contains(action), reward, jnp.nan).astype(jnp.float32)
+        state = State(position, state.reward_position, state.time + 1, reward, action)
         truncated = state.time >= params.episode_length
         return self.observe(state, params), state, state.previous_reward, jnp.zeros((), bool), truncated, {}
 
-    def observe(self, state: State, params: Params = default_params) -> jax.Array:
+    def observe(self, state: State, params: Params | None = None) -> jax.Array:
         """What the agent sees.
 
         Returns:
           `[17]`: the nine cells around it row by row, 1 for a wall; a 0; a 1; the share of the episode that is over;
           the last reward; the last action, one-hot.
         """
-        around = jax.lax.dynamic_slice(jnp.asarray(self.walls, float), state.position - 1, (3, 3))
-        rest = jnp.array([0.0, 1.0, 0.0, 0.0])
-        rest = rest.at[2].set(state.time / params.episode_length).at[3].set(state.previous_reward)
-        return jnp.concatenate([around.reshape(-1), rest, jax.nn.one_hot(state.previous_action, self.num_actions)])
+        params = self.default_params if params is None else params
+        around = jax.lax.dynamic_slice(jnp.asarray(self.walls, jnp.float32), state.position - 1, (3, 3))
+        share = jnp.asarray(state.time / params.episode_length, jnp.float32)
+        rest = jnp.array([0, 1, 0, 0], jnp.float32).at[2].set(share).at[3].set(state.previous_reward)
+        action = jax.nn.one_hot(state.previous_action, self.num_actions, dtype=jnp.float32)
+        return jnp.concatenate([around.reshape(-1), rest, action])
 
     def _cell(self, index: jax.Array | int) -> jax.Array:
         return jnp.asarray(self.free_cells, jnp.int32)[index]
 
-    def _draw_other_than(self, rng: jax.Array, index: jax.Array | int) -> jax.Array:
+    def _draw_other_than(self, key: jax.Array, index: jax.Array | int) -> jax.Array:
         """A free cell, any but the one of this index with the same probability."""
-        drawn = jax.random.randint(rng, (), 0, len(self.free_cells) - 1)
+        drawn = jax.random.randint(key, (), 0, len(self.free_cells) - 1, jnp.int32)
         return self._cell(drawn + (drawn >= index))
 
     def draw(self, state: State) -> str:
@@ -225,8 +289,8 @@ def reference_levels(
     Raises:
       ValueError: if there are fewer than two episodes.
     """
-    if num_episodes < 2:
-        raise ValueError(f"num_episodes must be at least 2, got {num_episodes!r}")
+    if not _checks.is_whole(num_episodes) or num_episodes < 2:
+        raise ValueError(f"num_episodes must be a whole number of at least 2, got {num_episodes!r}")
     _checks.check_positive(episode_length=params.episode_length)
     rngs = jax.random.split(jax.random.key(seed), num_episodes)
     levels = {}
@@ -245,7 +309,7 @@ def _simulate(maze: Maze, num_steps: int, knows: bool, params: Params, rngs: jax
         def body(state: State, rng: jax.Array) -> tuple[State, jax.Array]:
             rng_action, rng_step = jax.random.split(rng)
             here, there = (indices[cell[0], cell[1]] for cell in (state.position, state.reward_position))
-            action = best[there, here] if knows else jax.random.randint(rng_action, (), 0, maze.num_actions)
+            action = best[there, here] if knows else maze.action_space().sample(rng_action)
             _, state, reward, *_ = maze.step_env(rng_step, state, action, params)
             return state, reward
 

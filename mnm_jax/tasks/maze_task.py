@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import objectives
+from mnm_jax import _checks, objectives
 from mnm_jax.policies import Policy
 from mnm_jax.tasks import maze
 
@@ -65,8 +65,7 @@ class MazeTask:
 
     def __post_init__(self) -> None:
         maze.Maze(self.size)
-        if self.episode_length < 1:
-            raise ValueError(f"episode_length must be at least 1, got {self.episode_length!r}")
+        _checks.check_positive(episode_length=self.episode_length)
         if not 0 < self.reward < math.inf:
             raise ValueError(f"reward must be finite and above 0, got {self.reward!r}")
         for name in ("wall_penalty", "value_weight", "concentration_weight"):
@@ -105,7 +104,7 @@ class MazeTask:
             agent, observation, state = carry
             rng_action, rng_step = jax.random.split(rng)
             agent, output = policy.step(agent, observation)
-            action = jax.random.categorical(rng_action, output[: environment.num_actions])
+            action = jax.random.categorical(rng_action, output[: environment.num_actions]).astype(jnp.int32)
             next_observation, next_state, reward, *_ = environment.step_env(rng_step, state, action, params)
             return (agent, next_observation, next_state), (observation, action, reward, state.position)
 

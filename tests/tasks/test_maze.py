@@ -150,9 +150,51 @@ def test_reference_levels_are_those_measured_elsewhere(size, random, shortest):
     assert abs(found.mean - shortest) < 3 * np.hypot(found.standard_error, 2)
 
 
-def test_an_action_that_is_no_number_is_refused():
-    _, state = Maze(5).reset(jax.random.key(0))
-    with pytest.raises(AssertionError, match="'action'"):
-        Maze(5).step(jax.random.key(0), state, jnp.zeros(4))
-    with pytest.raises(ValueError, match="num_episodes"):
-        maze.reference_levels(Maze(5), num_episodes=1)
+def test_what_is_no_action_is_refused_or_brings_no_number():
+    environment, key = Maze(np.int64(5)), jax.random.key(0)
+    _, state = environment.reset(key)
+    for action in (jnp.zeros(4, int), 1.5, jnp.float32(1), True):
+        with pytest.raises(AssertionError, match="argument 'action': wants a single integer"):
+            environment.step(key, state, action)
+    for action in (-1, 4):
+        with pytest.raises(ValueError, match=f"argument 'action': wants integers of 0 to 3, got {action}"):
+            environment.step(key, state, action)
+    rewards = jax.jit(jax.vmap(lambda action: environment.step(key, state, action)[2]))(jnp.arange(-1, 5))
+    np.testing.assert_array_equal(np.isnan(rewards), [True, False, False, False, False, True])
+    for num_episodes in (1, 2.5):
+        with pytest.raises(ValueError, match="num_episodes"):
+            maze.reference_levels(environment, num_episodes=num_episodes)
+
+
+def test_an_agent_written_for_gymnax_finds_what_it_asks_for():
+    environment, params, key = Maze(5), Params(reward=3.0, wall_penalty=0.5), jax.random.key(0)
+    assert environment.name == "Maze"
+    actions, observations = environment.action_space(params), environment.observation_space(params)
+    assert (actions.n, actions.shape, environment.num_actions) == (4, (), 4)
+    assert observations.shape == (environment.observation_size,)
+    assert (float(observations.low), float(observations.high)) == (-0.5, 3)
+    sampled = jax.vmap(actions.sample)(jax.random.split(key, 50))
+    assert sampled.dtype == actions.dtype
+    assert set(sampled.tolist()) == {0, 1, 2, 3}
+    assert [bool(actions.contains(x)) for x in (-1, 0, 3, 4)] == [False, True, True, False]
+    sampled = observations.sample(key)
+    assert (sampled.shape, sampled.dtype) == (observations.shape, observations.dtype)
+    assert observations.contains(sampled)
+    assert not observations.contains(sampled + 10)
+
+    def episode(key):
+        """As PureJaxRL collects its transitions: `None`, or the parameters, in the place of the parameters."""
+        observation, state = environment.reset(key, params)
+
+        def body(carry, key):
+            action = environment.action_space(None).sample(key)
+            observation, state, reward, *_ = environment.step(key, carry[1], action, params)
+            return (observation, state), (observation, reward)
+
+        return jax.lax.scan(body, (observation, state), jax.random.split(key, 40))[1]
+
+    seen, rewards = jax.jit(jax.vmap(episode))(jax.random.split(key, 20))
+    assert observations.contains(seen)
+    assert {-0.5, 0, 3} <= set(np.unique(rewards).tolist())
+    default = environment.reset(key, None), environment.reset(key, environment.default_params)
+    jax.tree.map(np.testing.assert_array_equal, *default)
