@@ -19,7 +19,7 @@ from mnm_jax import _checks
 from mnm_jax import memory as memory_lib
 from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.trace import Trace
-from mnm_jax.cells.written import WrittenCell, constant
+from mnm_jax.cells.written import WrittenCell, constant, learned
 from mnm_jax.contract import Change, PyTree, Writer, join_params
 from mnm_jax.interface import normalize
 from mnm_jax.memory import Spec
@@ -137,9 +137,11 @@ class ChainedMNM(WrittenCell):
         self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
         self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1))
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
-        self.initial_weights = self.param("initial_memory", memory_lib.init, self.memory_spec)
-        learned = self.param("writer", self.writer.init, self.memory_spec)
-        self.writer_params = join_params(learned, constant(self, "writer", self.writer.constants, self.memory_spec))
+        self.initial_weights = learned(self, "initial_memory", memory_lib.init, self.memory_spec)
+        self.writer_params = join_params(
+            learned(self, "writer", self.writer.init, self.memory_spec),
+            constant(self, "writer", self.writer.constants, self.memory_spec),
+        )
         self.output = nn.Dense(self.output_size)
 
     @property

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _checks
+from mnm_jax.cells._types import OneEpisode
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.embedding import embedding_of
 
 
-class Controlled:
+class Controlled(OneEpisode):
     """A mixin for linen modules: `h_t = controller([e_t ; r_{t-1}])` and `y_t = W_o [h_t ; r_t] + b_o`.
 
     `e_t` is the embedded input and `r_t` what was read, if the cell reads. The module has the fields `output_size`,

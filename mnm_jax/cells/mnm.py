@@ -5,7 +5,6 @@ Axes: `L` layers of the memory, `H` heads.
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,7 +18,7 @@ from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.trace import Trace
-from mnm_jax.cells.written import WrittenCell, constant
+from mnm_jax.cells.written import WrittenCell, constant, learned
 from mnm_jax.contract import Change, PyTree, Writer, join_params
 from mnm_jax.interface import Interface, Signals
 from mnm_jax.memory import Spec
@@ -121,10 +120,12 @@ class MNM(Controlled, WrittenCell):
             gates=self.writer.gates,
             dtype=self.dtype,
         )
-        initial = self.param if self.learned_initial_memory else functools.partial(constant, self)
-        self.initial_weights = initial("initial_memory", memory_lib.init, self.memory_spec)
-        learned = self.param("writer", self.writer.init, self.memory_spec)
-        self.writer_params = join_params(learned, constant(self, "writer", self.writer.constants, self.memory_spec))
+        initial = learned if self.learned_initial_memory else constant
+        self.initial_weights = initial(self, "initial_memory", memory_lib.init, self.memory_spec)
+        self.writer_params = join_params(
+            learned(self, "writer", self.writer.init, self.memory_spec),
+            constant(self, "writer", self.writer.constants, self.memory_spec),
+        )
         if self.read_combination == "project":
             self.read_projection = nn.Dense(self.memory_spec.value_size, dtype=self.dtype)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from mnm_jax import _checks
 from mnm_jax._batching import with_batches
-from mnm_jax.cells._types import in_parameter_type
+from mnm_jax.cells._types import OneEpisode, in_parameter_type
 from mnm_jax.cells.embedding import Embedding
 
 RULES = ("none", "hebbian", "modulated", "retroactive")
@@ -37,7 +37,7 @@ class PlasticCarry(NamedTuple):
     eligibility: Any
 
 
-class Plastic(nn.Module):
+class Plastic(OneEpisode, nn.Module):
     """A recurrent network whose connections are `W + alpha * trace`: `x' = tanh(U o + b + x (W + alpha * trace))`.
 
     With `o` the input, `U` the embedding, and `x x'` the outer product of old and new activity, the trace, at zero at

@@ -6,10 +6,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from mnm_jax.cells._types import OneEpisode, with_structure
 from mnm_jax.contract import Change, PyTree
 
 
-class WrittenCell(nn.Module):
+class WrittenCell(OneEpisode, nn.Module):
     """A cell that changes its memory only by a `contract.Change`, once in each step, so that it can be taken back.
 
     A step is made of three parts, which `unroll` calls one by one: its gradient walks the memory back, and goes through
@@ -93,6 +94,16 @@ class WrittenCell(nn.Module):
 def join_trace(trace: PyTree, before: dict[str, Any]) -> PyTree:
     """The trace of `read` with the fields that `write` gave."""
     return trace._replace(**before) if before else trace
+
+
+def learned(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
+    """A parameter, in the structure that `init` makes also where it was restored without one."""
+    if not cell.is_initializing():
+        like = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
+        value = cell.get_variable("params", name, {})
+        if jax.tree.structure(value) != jax.tree.structure(like):
+            return with_structure(like, value, f"params/{name}")
+    return cell.param(name, init, *arguments)
 
 
 def constant(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:

@@ -1,0 +1,94 @@
+"""The cells among linen's own: its loop, its carries, and variables that were restored without their structure."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+import mnm_jax as mnm
+from mnm_jax import models
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+INPUTS = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 4, 5)])
+def test_the_controllers_carry_has_the_axes_of_the_batch(shape):
+    ours = mnm.cells.LSTMCell(8).initialize_carry(jax.random.key(0), shape)
+    theirs = nn.OptimizedLSTMCell(8).initialize_carry(jax.random.key(0), shape)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_linens_loop_runs_the_controller_on_a_batch():
+    rnn = nn.RNN(mnm.cells.LSTMCell(8))
+    variables = rnn.init(jax.random.key(0), INPUTS)
+    outputs = rnn.apply(variables, INPUTS)
+    assert outputs.shape == (2, 3, 8)
+    alone = [rnn.apply(variables, episode) for episode in INPUTS]
+    np.testing.assert_allclose(outputs, alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mnm_p", "lstm", "plastic", "attention", "salu"])
+def test_linens_loop_says_what_runs_a_cell_on_one_episode(name):
+    settings = models.ModelSettings(4, 4, num_layers=2)
+    cell = models.build(name, settings, output_size=2, vocabulary_size=None, num_steps=3)
+    with pytest.raises(TypeError, match=rf"cannot run {type(cell).__name__}, .*; use mnm_jax\.unroll.*unroll_batch"):
+        nn.RNN(cell).init(jax.random.key(0), INPUTS)
+
+
+def as_lists(tree):
+    """Without tuples, named or not."""
+    if isinstance(tree, dict):
+        return {key: as_lists(child) for key, child in tree.items()}
+    return [as_lists(child) for child in tree] if isinstance(tree, tuple) else tree
+
+
+def as_dictionaries(tree):
+    """With text for the positions, and names for the fields."""
+    if isinstance(tree, dict):
+        return {key: as_dictionaries(child) for key, child in tree.items()}
+    if not isinstance(tree, tuple):
+        return tree
+    return {str(key): as_dictionaries(child) for key, child in zip(getattr(tree, "_fields", range(99)), tree)}  # noqa: B905
+
+
+@pytest.fixture(scope="module", params=["mnm_p", "mnm_g"])
+def model(request):
+    settings = models.ModelSettings(4, 4, num_layers=3, num_heads=np.int64(2), use_bias=request.param == "mnm_p")
+    cell = models.build(request.param, settings, output_size=2, vocabulary_size=None, num_steps=3)
+    return cell, jax.jit(cell.init)(jax.random.key(0), None, INPUTS[0, 0])
+
+
+class TestRestoredVariables:
+    @pytest.mark.parametrize("change", [as_lists, as_dictionaries])
+    def test_are_accepted_without_their_structure(self, model, change):
+        cell, variables = model
+        expected = mnm.unroll(cell, variables, INPUTS[0])
+        restored = change(variables)
+        assert jax.tree.structure(restored) != jax.tree.structure(variables)
+        jax.tree.map(np.testing.assert_array_equal, mnm.unroll(cell, restored, INPUTS[0]), expected)
+
+    def test_are_accepted_as_orbax_gives_them(self, model, tmp_path):
+        cell, variables = model
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(tmp_path / "saved", variables)
+            checkpointer.wait_until_finished()
+            restored = checkpointer.restore(tmp_path / "saved")
+        expected = mnm.unroll(cell, variables, INPUTS[0])
+        jax.tree.map(np.testing.assert_array_equal, mnm.unroll(cell, restored, INPUTS[0]), expected)
+
+    def test_are_refused_if_something_is_missing(self, model):
+        cell, variables = model
+        restored = as_lists(variables)
+        del restored["params"]["initial_memory"][2]
+        with pytest.raises(ValueError, match=r"'variables': params/initial_memory has no 2; restore with a target"):
+            mnm.unroll(cell, restored, INPUTS[0])
+
+
+def test_a_number_of_numpys_is_a_size():
+    cell = mnm.cells.LSTM(np.int64(2), np.int32(4))
+    variables = cell.init(jax.random.key(0), None, jnp.ones(3))
+    assert cell.apply(variables, None, jnp.ones(3))[1][0].shape == (2,)
