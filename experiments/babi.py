@@ -2,16 +2,21 @@
 
     python -m experiments.babi --workdir=DIR [--config=experiments/configs/babi.py:NAME] [--tasks=1,2,...|all]
         [--data=en-10k|en] [--layout=stream|question|sentences] [--babi_archive=PATH]
-        [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
+        [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
     python -m experiments.babi --ask=DIR/MODEL [--story=FILE] [--seed=SEED]
 
 The tasks of one run are trained together. Each model is trained with all its seeds side by side and leaves its files in
-DIR/MODEL; figures and tables go to DIR. The archive `tasks_1-20_v1-2.tar.gz` is the one that `--babi_archive` or the
-environment variable BABI_ARCHIVE names; else it is downloaded.
+DIR/MODEL; figures and tables go to DIR. The archive `tasks_1-20_v1-2.tar.gz`, or a directory into which it was
+extracted, is the one that `--babi_archive` or the environment variable BABI_ARCHIVE names; else it is downloaded.
 
 The test files are evaluated when a training ends, once, with the parameters that were best on the validation stories.
 
 `--ask` tells a trained model a story and asks it questions; see `experiments.ask`.
+
+For example:
+
+    python -m experiments.babi --workdir=runs/qa1 --tasks=1 --models=mnm_p --num_seeds=1 --max_minutes=3
+    python -m experiments.babi --ask=runs/qa1
 """
 
 import collections
@@ -20,7 +25,8 @@ import itertools
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -37,14 +43,14 @@ from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi import Babi, stories
 
 _TASKS = flags.DEFINE_list("tasks", None, "Tasks of 1 to 20 to train together, or all.")
-_DATA = flags.DEFINE_enum("data", None, babi.CONFIGS, "10,000 training questions of each task, or 1,000.")
+_DATA = flags.DEFINE_enum("data", None, babi.CONFIGS, "1,000 training questions of each task, or 10,000.")
 _LAYOUT = flags.DEFINE_enum(
     "layout",
     None,
     babi.LAYOUTS,
     "An episode is a whole story, word by word, a question with its story, or a whole story, a sentence at each step.",
 )
-_ARCHIVE = flags.DEFINE_string("babi_archive", None, "Path of tasks_1-20_v1-2.tar.gz; else BABI_ARCHIVE names it.")
+_ARCHIVE = flags.DEFINE_string("babi_archive", None, "tasks_1-20_v1-2.tar.gz, or what it holds; else BABI_ARCHIVE.")
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "babi.py"
 _DATA_SUMMARY, _EPISODE = "data.json", "episode.npz"
@@ -70,11 +76,13 @@ def prepare(config: ConfigDict) -> None:
         os.environ["BABI_ARCHIVE"] = _ARCHIVE.value  # Where the task looks for it.
     try:
         archive = stories.named_archive(None)
-    except FileNotFoundError as error:
-        message = str(error) if _ARCHIVE.value is None else f"--babi_archive={_ARCHIVE.value}: there is no such file"
+        if archive is not None:
+            config.task.archive_sha256 = stories.sha256(archive)
+    except OSError as error:
+        message = str(error)
+        if _ARCHIVE.value is not None:
+            message = message.replace("BABI_ARCHIVE=", "--babi_archive=", 1)
         raise ValueError(message) from error
-    if archive is not None:
-        config.task.archive_sha256 = stories.sha256(archive)
 
 
 def _parse_tasks(texts: list[str]) -> tuple[int, ...]:
@@ -124,13 +132,13 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     cell, seeds = configuration.cell(), []
     for i, seed in enumerate(configuration.seeds):
         of_seed = jax.tree.map(lambda leaf, i=i: leaf[i], variables)
-        counts = count_errors(cell, of_seed, task.loaded.test)
+        counts = count_errors(cell, of_seed, task.loaded.test, task.loaded.is_seen["test"])
         seeds.append(
             {
                 "seed": seed,
                 "best_update": int(best.update[i]),
                 "validation_accuracy": float(best.value[i]),
-                "tasks": [{"task": number, "errors": n, "questions": m} for number, (n, m) in counts.items()],
+                "tasks": [{"task": number, **count._asdict()} for number, count in counts.items()],
             }
         )
     example = _first_held_out(task, configuration.training)
@@ -166,41 +174,59 @@ def tokens_per_second(configuration: training.Configuration, directory: pathlib.
     return float(np.median(speeds)) if speeds else None
 
 
-def count_errors(cell: nn.Module, variables: PyTree, split: babi.Split) -> dict[int, tuple[int, int]]:
+class ErrorCount(NamedTuple):
+    """Answers to the questions of a task.
+
+    Attributes:
+      errors: how many are wrong.
+      questions: how many there are.
+      unseen_errors, unseen_questions: the same of the questions that are not trained on, with the same story, too.
+    """
+
+    errors: int
+    questions: int
+    unseen_errors: int
+    unseen_questions: int
+
+
+def count_errors(
+    cell: nn.Module, variables: PyTree, split: babi.Split, is_seen: Sequence[np.ndarray]
+) -> dict[int, ErrorCount]:
     """Counts wrong answers, exactly.
 
     Args:
       cell: the model.
       variables: its variables.
       split: the episodes; all of them are read.
+      is_seen: for each bucket, which of its questions training has too; see `babi.Data.is_seen`.
 
     Returns:
-      For each task, how many questions were answered wrongly, and how many there are.
+      The counts of each task.
     """
-    counts = {}
-    for bucket in split.buckets:
+    counts: dict[int, np.ndarray] = {}
+    for bucket, seen in zip(split.buckets, is_seen, strict=True):
         num_episodes = len(bucket.lengths)
         size = max(1, min(num_episodes, _BATCH_STEPS // bucket.num_steps))
         for start in range(0, num_episodes, size):
             # The last batch is filled up with episodes that are not counted, to be of the same shape.
-            examples = babi.take(bucket, np.arange(start, start + size) % num_episodes)
-            rows = bucket.tasks[start : start + size]
-            for task, wrong, asked in zip(rows, *jax.device_get(_count_batch(cell, variables, examples)), strict=False):
-                errors, questions = counts.get(int(task), (0, 0))
-                counts[int(task)] = errors + int(wrong), questions + int(asked)
-    return dict(sorted(counts.items()))
+            rows = np.arange(start, start + size) % num_episodes
+            found = np.asarray(_count_batch(cell, variables, babi.take(bucket, rows), seen[rows]))
+            for task, numbers in zip(bucket.tasks[start : start + size], found, strict=False):
+                counts[int(task)] = counts.get(int(task), 0) + numbers
+    return {task: ErrorCount(*map(int, numbers)) for task, numbers in sorted(counts.items())}
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _count_batch(cell: nn.Module, variables: PyTree, examples: babi.Example) -> tuple[jax.Array, jax.Array]:
-    """The wrong answers and the questions of each episode."""
+def _count_batch(cell: nn.Module, variables: PyTree, examples: babi.Example, is_seen: jax.Array) -> jax.Array:
+    """The four numbers of an `ErrorCount` for each episode, `[N, 4]`."""
 
-    def count(example: babi.Example) -> tuple[jax.Array, jax.Array]:
+    def count(example: babi.Example, is_seen: jax.Array) -> jax.Array:
         logits = training.unroll_example(cell, variables, example).outputs
-        is_wrong = (jnp.argmax(logits, axis=-1) != example.targets) & example.mask
-        return jnp.sum(is_wrong), jnp.sum(example.mask)
+        is_wrong, is_unseen = jnp.argmax(logits, axis=-1) != example.targets, ~is_seen
+        which = is_wrong, True, is_wrong & is_unseen, is_unseen
+        return jnp.stack([jnp.sum(example.mask & chosen) for chosen in which])
 
-    return jax.vmap(count)(examples)
+    return jax.vmap(count)(examples, is_seen)
 
 
 _EXPERIMENT = launcher.Experiment(

@@ -27,6 +27,8 @@ class Errors(NamedTuple):
       tasks: the `K` tasks, ascending.
       wrong: `[S, K]`, how many questions were answered wrongly.
       questions: `[K]`, how many there are.
+      unseen_wrong, unseen_questions: `[S, K]` and `[K]`, the same of the questions that training does not have with the
+        same story; `None` for a run that did not count them.
       best_updates: `[S]`, after how many updates the parameters were best on the validation stories.
       validation_accuracies: `[S]`, how good they were there.
       update: how many updates there were in all.
@@ -36,6 +38,8 @@ class Errors(NamedTuple):
     tasks: tuple[int, ...]
     wrong: np.ndarray
     questions: np.ndarray
+    unseen_wrong: np.ndarray | None
+    unseen_questions: np.ndarray | None
     best_updates: np.ndarray
     validation_accuracies: np.ndarray
     update: int
@@ -44,6 +48,12 @@ class Errors(NamedTuple):
     def percent(self) -> np.ndarray:
         """`[S, K]`, the errors in percent."""
         return 100 * self.wrong / self.questions
+
+    @property
+    def unseen_percent(self) -> np.ndarray:
+        """`[S, K]`, the errors in percent of the questions that training does not have; NaN where there are none."""
+        with np.errstate(invalid="ignore"):
+            return 100 * self.unseen_wrong / self.unseen_questions
 
     @property
     def mean_percent(self) -> np.ndarray:
@@ -109,12 +119,18 @@ def load(run: Run) -> Errors | None:
         contents = json.loads(path.read_text())
         seeds = contents["seeds"]
         tasks = tuple(entry["task"] for entry in seeds[0]["tasks"])
-        table = np.array([[(entry["errors"], entry["questions"]) for entry in seed["tasks"]] for seed in seeds])
+        names = ("errors", "questions", "unseen_errors", "unseen_questions")
+        # Older runs have the first two only.
+        names = [name for name in names if name in seeds[0]["tasks"][0]]
+        table = np.array([[[entry[name] for name in names] for entry in seed["tasks"]] for seed in seeds])
+        has_unseen = len(names) == 4
         return Errors(
             run,
             tasks,
             wrong=table[..., 0],
             questions=table[0, :, 1],
+            unseen_wrong=table[..., 2] if has_unseen else None,
+            unseen_questions=table[0, :, 3] if has_unseen else None,
             best_updates=np.array([seed["best_update"] for seed in seeds]),
             validation_accuracies=np.array([seed["validation_accuracy"] for seed in seeds]),
             update=contents["update"],
@@ -125,7 +141,14 @@ def load(run: Run) -> Errors | None:
 
 def to_csv(models: Sequence[Errors]) -> str:
     """The table for programs: a row for each model, seed and task."""
-    header = ("model", "seed", "task", "errors", "questions", "error_percent", "best_update", "validation_accuracy")
+    header = ("model", "seed", "task", "errors", "questions", "error_percent", "unseen_errors", "unseen_questions")
+    header += ("best_update", "validation_accuracy")
+
+    def unseen(model: Errors, i: int, k: int) -> tuple[int | None, int | None]:
+        if model.unseen_wrong is None:
+            return None, None
+        return int(model.unseen_wrong[i, k]), int(model.unseen_questions[k])
+
     rows = [
         (
             model.run.model,
@@ -134,6 +157,7 @@ def to_csv(models: Sequence[Errors]) -> str:
             int(model.wrong[i, k]),
             int(model.questions[k]),
             float(model.percent[i, k]),
+            *unseen(model, i, k),
             int(model.best_updates[i]),
             float(model.validation_accuracies[i]),
         )
@@ -158,26 +182,39 @@ def to_markdown(models: Sequence[Errors]) -> str:
     labels = style.styles([model.run.model for model in models])
     is_joint = first.tasks == tuple(TASK_NAMES) and first.run.task["data"] == "en-10k"
     published = PUBLISHED if is_joint else ()
+    counted = _with_unseen(models)
     header = ["test error in percent", *(labels[model.run.model].label for model in models)]
+    header += [f"{labels[model.run.model].label}, unseen questions" for model in counted]
     header += [f"{other.name} (reported by its paper)" for other in published]
-    none = ["-"] * len(published)
 
-    def row(name: str, values: Callable[[Errors], np.ndarray], beside: Sequence[str]) -> list[str]:
-        return [name, *(_mean_and_deviation(values(model)) for model in models), *beside]
+    def row(name: str, values: Callable[[Errors], np.ndarray], *beside: str) -> list[str]:
+        own = [name, *(_mean_and_deviation(values(model)) for model in models)]
+        return [*own, *beside, *["-"] * (len(header) - len(own) - len(beside))]
 
-    rows = [
-        row(f"{task} {TASK_NAMES[task].replace('-', ' ')}", lambda model, k=k: model.percent[:, k], none)
-        for k, task in enumerate(first.tasks)
-    ]
+    rows = []
+    for k, task in enumerate(first.tasks):
+        unseen = (_mean_and_deviation(model.unseen_percent[:, k]) for model in counted)
+        rows.append(
+            row(f"{task} {TASK_NAMES[task].replace('-', ' ')}", lambda model, k=k: model.percent[:, k], *unseen)
+        )
+    unseen = [_mean_and_deviation(np.nanmean(model.unseen_percent, axis=1)) for model in counted]
     means = [f"{other.mean:.2f} ± {other.deviation:.2f}" for other in published]
-    rows.append(row("mean over tasks", lambda model: model.mean_percent, means))
-    rows.append(row(f"failed tasks (above {FAILED_ABOVE:g}%), number", lambda model: model.num_failed, none))
+    rows.append(row("mean over tasks", lambda model: model.mean_percent, *unseen, *means))
+    rows.append(row(f"failed tasks (above {FAILED_ABOVE:g}%), number", lambda model: model.num_failed))
     best = [f"{model.mean_percent[model.chosen]:.2f} (seed {model.run.seeds[model.chosen]})" for model in models]
-    rows.append(["mean over tasks, best by validation", *best, *none])
+    rows.append(["mean over tasks, best by validation", *best, *["-"] * (len(header) - 1 - len(best))])
     return f"{tables.to_markdown(header, rows)}\n{_footnotes(models, published)}"
 
 
+def _with_unseen(models: Sequence[Errors]) -> list[Errors]:
+    """Those that counted unseen questions apart; none if all the questions are unseen."""
+    counted = [model for model in models if model.unseen_wrong is not None]
+    return counted if any(np.any(model.unseen_questions < model.questions) for model in counted) else []
+
+
 def _mean_and_deviation(values: np.ndarray) -> str:
+    if np.isnan(values).any():
+        return "-"
     deviation = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
     return f"{values.mean():.2f}{deviation}"
 
@@ -191,6 +228,17 @@ def _footnotes(models: Sequence[Errors], published: Sequence[Published]) -> str:
         "from the training files; the test files had no part in any choice. Best by validation: the seed with the best "
         "evaluation."
     ]
+    if counted := _with_unseen(models):
+        first = counted[0]
+        shares = [
+            f"{k} ({1 - unseen / asked:.1%})"
+            for k, asked, unseen in zip(first.tasks, first.questions, first.unseen_questions, strict=True)
+            if unseen < asked
+        ]
+        lines.append(
+            "Unseen questions: without those that the training stories have too, after the very same statements. These "
+            f"are, of the test questions of the tasks: {', '.join(shares)}."
+        )
     lines += [
         f"{model.run.model} is not finished: update {model.update:,} of {model.run.num_updates:,}."
         for model in models

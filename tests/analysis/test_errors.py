@@ -15,9 +15,9 @@ ALL = tuple(range(1, 21))
 
 @pytest.fixture
 def write_babi(tmp_path):
-    """Writes the files of one model; `wrong` is [S, K], of 200 questions of each task."""
+    """Writes the files of one model; `wrong` is [S, K], of 200 questions of each task, `unseen` of some of them."""
 
-    def write(model, wrong, *, tasks=ALL, update=100, best=None, **task):
+    def write(model, wrong, *, tasks=ALL, update=100, best=None, unseen=None, **task):
         directory = tmp_path / model
         directory.mkdir()
         task = {"tasks": list(tasks), "data": "en-10k", "layout": "stream", "archive_sha256": OFFICIAL_SHA256} | task
@@ -37,6 +37,9 @@ def write_babi(tmp_path):
             }
             for seed, row in enumerate(wrong)
         ]
+        for result, row in zip(results, unseen or [], strict=False):
+            for entry, (num_wrong, num_questions) in zip(result["tasks"], row, strict=True):
+                entry |= {"unseen_errors": num_wrong, "unseen_questions": num_questions}
         (directory / "test.json").write_text(json.dumps({"update": update, "seeds": results}))
         return directory
 
@@ -69,6 +72,28 @@ def test_the_table_summarizes_tasks_and_seeds(write_babi, tmp_path):
     assert "not finished" not in table
 
 
+def test_a_column_counts_the_questions_that_training_does_not_have(write_babi, tmp_path):
+    # Task 4: half of its questions are seen; task 5: all of them; task 6: none.
+    counts = [[(10, 100), (0, 0), (20, 200)], [(20, 100), (0, 0), (20, 200)]]
+    write_babi("mnm_p", [[10, 0, 20], [20, 0, 20]], tasks=(4, 5, 6), unseen=counts)
+    write_babi("lstm", [[100, 20, 20]], tasks=(4, 5, 6))
+    table = errors.to_markdown(load(tmp_path))
+    found = rows(table.partition("\n\n")[0])
+    assert found["test error in percent"] == ["MNM-p", "LSTM", "MNM-p, unseen questions"]
+    assert found["4 two arg relations"] == ["7.50 ± 3.54", "50.00", "15.00 ± 7.07"]
+    assert found["5 three arg relations"] == ["0.00 ± 0.00", "10.00", "-"]
+    assert found["6 yes no questions"] == ["10.00 ± 0.00", "10.00", "10.00 ± 0.00"]
+    assert found["mean over tasks"] == ["5.83 ± 1.18", "23.33", "12.50 ± 3.54"]
+    assert found["mean over tasks, best by validation"][2] == "-"
+    assert "of the test questions of the tasks: 4 (50.0%), 5 (100.0%)." in table
+    assert ",10,200,5.0,10,100,50,0.5" in errors.to_csv(load(tmp_path))
+
+
+def test_where_all_questions_are_unseen_there_is_no_such_column(write_babi, tmp_path):
+    write_babi("mnm_p", [[10]], tasks=(1,), unseen=[[(10, 200)]])
+    assert "unseen" not in errors.to_markdown(load(tmp_path)).lower()
+
+
 def test_published_results_stand_beside_joint_training_only(write_babi, tmp_path):
     write_babi("mnm_p", np.zeros((1, 20)), update=60, archive_sha256="0" * 64)
     table = errors.to_markdown(load(tmp_path))
@@ -92,11 +117,11 @@ def test_published_results_do_not_stand_beside_what_was_trained_otherwise(task, 
 def test_the_table_for_programs_has_a_row_for_each_seed_and_task(write_babi, tmp_path):
     write_babi("mnm_p", [[0, 11], [10, 20]], tasks=(1, 5), best=[0.8, 0.9])
     assert errors.to_csv(load(tmp_path)).splitlines() == [
-        "model,seed,task,errors,questions,error_percent,best_update,validation_accuracy",
-        "mnm_p,0,1,0,200,0.0,50,0.8",
-        "mnm_p,0,5,11,200,5.5,50,0.8",
-        "mnm_p,1,1,10,200,5.0,51,0.9",
-        "mnm_p,1,5,20,200,10.0,51,0.9",
+        "model,seed,task,errors,questions,error_percent,unseen_errors,unseen_questions,best_update,validation_accuracy",
+        "mnm_p,0,1,0,200,0.0,,,50,0.8",
+        "mnm_p,0,5,11,200,5.5,,,50,0.8",
+        "mnm_p,1,1,10,200,5.0,,,51,0.9",
+        "mnm_p,1,5,20,200,10.0,,,51,0.9",
     ]
 
 

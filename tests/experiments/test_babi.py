@@ -103,9 +103,9 @@ def test_the_test_errors_are_those_of_the_best_parameters_counted_one_by_one(tra
     for entry in contents["seeds"]:
         loaded = training.load(directory / "run" / "attention", seed=entry["seed"], best=True)
         assert loaded.update == entry["best_update"]
-        wrong = {1: 0, 2: 0}
-        asked = {1: 0, 2: 0}
-        for bucket in loaded.task.loaded.test.buckets:
+        counts = {1: np.zeros(4, int), 2: np.zeros(4, int)}
+        data = loaded.task.loaded
+        for bucket, is_seen in zip(data.test.buckets, data.is_seen["test"], strict=True):
             for i in range(len(bucket.lengths)):
                 # Without padding, one by one.
                 row = babi.take(bucket, i)
@@ -113,9 +113,11 @@ def test_the_test_errors_are_those_of_the_best_parameters_counted_one_by_one(tra
                     **{name: getattr(row, name)[: row.length] for name in ("inputs", "targets", "mask")}
                 )
                 logits = training.unroll_example(loaded.cell, loaded.variables, short).outputs
-                wrong[int(row.task)] += int(((logits.argmax(-1) != short.targets) & short.mask).sum())
-                asked[int(row.task)] += int(short.mask.sum())
-        assert entry["tasks"] == [{"task": k, "errors": wrong[k], "questions": asked[k]} for k in (1, 2)]
+                for step in np.flatnonzero(short.mask):
+                    is_wrong, is_unseen = logits[step].argmax() != short.targets[step], not is_seen[i, step]
+                    counts[int(row.task)] += [is_wrong, 1, is_wrong and is_unseen, is_unseen]
+        names = ("errors", "questions", "unseen_errors", "unseen_questions")
+        assert entry["tasks"] == [{"task": k, **dict(zip(names, counts[k].tolist(), strict=True))} for k in (1, 2)]
 
 
 def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
@@ -123,10 +125,13 @@ def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
     monkeypatch.setenv("HOME", str(directory))
     loaded = training.load(directory / "run" / "attention")
     split = loaded.task.loaded.train
-    whole = count_errors(loaded.cell, loaded.variables, split)
+    is_seen = [np.zeros(bucket.inputs.shape, bool) for bucket in split.buckets]
+    whole = count_errors(loaded.cell, loaded.variables, split, is_seen)
     monkeypatch.setattr("experiments.babi._BATCH_STEPS", 3 * split.buckets[0].num_steps)
-    assert count_errors(loaded.cell, loaded.variables, split) == whole
-    assert sum(questions for _, questions in whole.values()) == split.num_questions
+    assert count_errors(loaded.cell, loaded.variables, split, is_seen) == whole
+    assert sum(count.questions for count in whole.values()) == split.num_questions
+    for count in whole.values():
+        assert (count.unseen_errors, count.unseen_questions) == (count.errors, count.questions)
 
 
 def test_the_speed_is_that_of_the_median_interval(trained, tmp_path, monkeypatch):

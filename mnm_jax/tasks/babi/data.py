@@ -1,6 +1,7 @@
 """The bAbI tasks as training takes them: encoded, split, in buckets, and kept on disk as arrays."""
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -18,7 +19,8 @@ from mnm_jax import _checks, _paths
 from mnm_jax._files import whole_file
 from mnm_jax.tasks.babi import stories as stories_lib
 from mnm_jax.tasks.babi.buckets import Split, make_splits
-from mnm_jax.tasks.babi.encoding import LAYOUTS, Episodes, Vocabulary, encode, longest_sentence, make_vocabulary
+from mnm_jax.tasks.babi.encoding import LAYOUTS, MARKS, Episodes, Vocabulary, encode, longest_sentence, make_vocabulary
+from mnm_jax.tasks.babi.overlap import count_questions, seen_questions
 from mnm_jax.tasks.babi.stories import CONFIGS, TASK_NAMES, Story
 
 VALIDATION_SHARE = 0.1
@@ -53,6 +55,13 @@ class Data:
     validation: Split
     test: Split
 
+    @functools.cached_property
+    def is_seen(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """Of validation and test, for each bucket `[N, T]`: which questions training has too, after the same story."""
+        marks = [self.vocabulary.symbols.index(mark) for mark in MARKS]
+        splits = {"validation": self.validation, "test": self.test}
+        return {name: seen_questions(split.buckets, self.train.buckets, marks) for name, split in splits.items()}
+
     def summary(self) -> dict[str, Any]:
         """All that there is to save with a run, in values that JSON knows."""
         splits = {
@@ -64,6 +73,11 @@ class Data:
             }
             for name, split in (("train", self.train), ("validation", self.validation), ("test", self.test))
         }
+        for name, is_seen in self.is_seen.items():
+            counts = count_questions(getattr(self, name).buckets, is_seen)
+            splits[name]["seen_in_training"] = [
+                {"task": task, "questions": questions, "seen": seen} for task, (questions, seen) in counts.items()
+            ]
         return {
             "config": self.config,
             "tasks": list(self.tasks),

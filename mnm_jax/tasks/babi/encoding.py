@@ -23,7 +23,11 @@ NO_SYMBOL = -1
 """What fills up a sentence that has fewer symbols than the longest."""
 
 _SYMBOL = re.compile(r"[a-z]+|[.?]")
-_MARKS = (".", "?")
+MARKS = (".", "?")
+"""What ends a sentence; the first symbols of every vocabulary."""
+
+# Symbols and answers are kept in 16 bits.
+_MAX_KINDS = 2**15 - len(MARKS)
 
 
 class Vocabulary(NamedTuple):
@@ -66,14 +70,18 @@ def make_vocabulary(training: Iterable[Story], test: Iterable[Story]) -> Vocabul
     """Collects the symbols of the training files, and the answers of all files.
 
     Raises:
-      ValueError: if a word of the test files stands in no training file.
+      ValueError: if a word of the test files stands in no training file, or there are more words than numbers for them.
     """
     (words, answers), (test_words, test_answers) = map(_words_and_answers, (training, test))
     unseen = sorted(test_words - words)
     if unseen:
-        raise ValueError(f"words that stand in the test files only: {', '.join(unseen)}")
+        more = f" and {len(unseen) - 20} more" if len(unseen) > 20 else ""
+        raise ValueError(f"words that stand in the test files only: {', '.join(unseen[:20])}{more}")
+    for kind, found in (("words", words), ("answers", answers | test_answers)):
+        if len(found) > _MAX_KINDS:
+            raise ValueError(f"{len(found)} different {kind} are more than {_MAX_KINDS}")
     return Vocabulary(
-        symbols=(*_MARKS, *sorted(words)),
+        symbols=(*MARKS, *sorted(words)),
         answers=(*sorted(answers), *sorted(test_answers - answers)),
         num_trained_answers=len(answers),
     )
@@ -85,7 +93,7 @@ def _words_and_answers(stories: Iterable[Story]) -> tuple[set[str], set[str]]:
         sentences.update(story.statements)
         sentences.update(question.text for question in story.questions)
         answers.update(question.answer.lower() for question in story.questions)
-    return {symbol for sentence in sentences for symbol in split_symbols(sentence)} - set(_MARKS), answers
+    return {symbol for sentence in sentences for symbol in split_symbols(sentence)} - set(MARKS), answers
 
 
 def longest_sentence(stories: Iterable[Story]) -> int:

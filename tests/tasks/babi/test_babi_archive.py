@@ -37,6 +37,10 @@ COUNTS = {
     20: ((933, 10000, 35, 7, 63, 125), (93, 1000, 35, 7, 62, 124)),
 }
 
+# Of the tasks with many: which percentage of the questions training has too, after the same statements.
+SEEN_VALIDATION = {4: 72.6, 17: 17.7, 20: 20.5}
+SEEN_TEST = {4: 70.8, 17: 14.4, 20: 20.0}
+
 
 @pytest.fixture(scope="module")
 def archive():
@@ -90,6 +94,11 @@ def test_few_shapes_and_little_padding(tmp_path, config, layout, unseen):
     assert data.train.num_questions + data.validation.num_questions == num_trained
     assert abs(data.validation.num_questions / num_trained - 0.1) < 0.001
     assert data.test.num_questions == 20_000
+    if config == "en-10k":
+        for name, known in (("validation", SEEN_VALIDATION), ("test", SEEN_TEST)):
+            entries = data.summary()["splits"][name]["seen_in_training"]
+            shares = {entry["task"]: entry["seen"] / entry["questions"] for entry in entries}
+            assert {task: round(100 * share, 1) for task, share in shares.items() if share > 0.1} == known
 
     assert len(data.train.buckets) <= MAX_BUCKETS
     for split in (data.train, data.validation, data.test):
