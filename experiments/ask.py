@@ -5,15 +5,19 @@ prompt: a sentence on each line, those that end with a question mark are questio
 with its probability, and for a written memory the earlier words whose write keys the read key resembles most. An empty
 line begins a new story.
 
+Lines of the data can be pasted as they are, `1 Mary moved to the bathroom.` and `2 Where is Mary?  bathroom  1`: the
+numbers are dropped, a story begins where they begin again, and the given answer is shown beside the model's.
+
 The parameters are those that were best on the validation stories.
 """
 
+import contextlib
 import difflib
 import functools
-import pathlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,10 +25,10 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from mnm_jax import training
+from mnm_jax import _paths, training
 from mnm_jax.analysis import similarity
 from mnm_jax.tasks.babi import Babi, Example, Vocabulary
-from mnm_jax.tasks.babi.encoding import split_symbols
+from mnm_jax.tasks.babi.encoding import MARKS
 
 PyTree = Any
 
@@ -32,22 +36,61 @@ _RUN = flags.DEFINE_string("ask", None, "Directory of a trained model, to ask it
 _STORY = flags.DEFINE_string("story", None, "With --ask: a file with story and questions; typed if not given.")
 _SEED = flags.DEFINE_integer("seed", None, "With --ask: which seed of the run; the first one if not given.")
 _NUM_RESEMBLING = 3
-# Stories are padded to multiples of so many steps, so that a few compilations do.
+# Stories are padded to this many steps, or twice as many, or four times, so that a few compilations do.
 _PADDING = 64
+# Who waits for a story as long as this is told so.
+_LONG = 2048
+
+_HELLO = """Tell {run} a story, a sentence on each line; what ends with a question mark is a question.
+An empty line begins a new story. Ctrl-D ends this."""
+# As bAbI's questions begin; a sentence that does, and has no mark, may have lost it.
+_QUESTION_WORDS = frozenset(["are", "do", "does", "how", "is", "was", "what", "where", "which", "who", "why", "will"])
+_PUNCTUATION = ",;:!\"'()"
+_NUMBERED = re.compile(r"\s*(\d+)\s+(.*)", re.DOTALL)
+# A question with its answer and the numbers of its supporting lines, with tabs or what became of them between.
+_ANSWERED = re.compile(r"([^?\t]*\?)\s+([A-Za-z]+(?:,[A-Za-z]+)*)\s*(?:\s[\d\s]*)?")
 
 
-class UnknownWordError(ValueError):
-    """A sentence has words that the model never learned; the message says which, and which known ones are near."""
+class SentenceError(ValueError):
+    """A sentence cannot be read; the message says why."""
+
+
+class Line(NamedTuple):
+    """A line of a story.
+
+    Attributes:
+      number: that it has in the data; `None` if it has none.
+      text: the sentence.
+      answer: the one that is given with a question; `None` if none is.
+    """
+
+    number: int | None
+    text: str
+    answer: str | None
+
+
+def parse_line(line: str) -> Line:
+    """Takes number and answer from a line that is as in the data; any other is all text."""
+    match = _NUMBERED.fullmatch(line)
+    number, text = (int(match[1]), match[2]) if match else (None, line)
+    answered = _ANSWERED.fullmatch(text.strip()) if match or "\t" in text else None
+    return Line(number, answered[1], answered[2].lower()) if answered else Line(number, text.strip(), None)
 
 
 def encode(sentence: str, vocabulary: Vocabulary) -> list[int]:
     """The symbols of a sentence, as the model reads them. A missing full stop is added.
 
     Raises:
-      UnknownWordError: if a word is not in the vocabulary.
+      SentenceError: if a word is not in the vocabulary, saying which known ones are near it; if there are only marks;
+        or if it seems to be a question without its mark.
     """
-    words = split_symbols(sentence)
-    if words and words[-1] not in (".", "?"):
+    words = [word.strip(_PUNCTUATION) for word in re.findall(r"[^\s.?]+|[.?]", sentence.lower())]
+    words = [word for word in words if word]
+    if all(word in MARKS for word in words):
+        raise SentenceError("a mark alone is no sentence")
+    if words[-1] not in MARKS:
+        if words[0] in _QUESTION_WORDS:
+            raise SentenceError("is it a question? Then end it with a question mark, or else with a full stop")
         words.append(".")
     numbers = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
     messages = []
@@ -56,7 +99,7 @@ def encode(sentence: str, vocabulary: Vocabulary) -> list[int]:
             near = difflib.get_close_matches(word, vocabulary.symbols)
             messages.append(f"the word {word!r} is unknown" + (f"; near it: {', '.join(near)}" if near else ""))
     if messages:
-        raise UnknownWordError("; ".join(messages))
+        raise SentenceError("; ".join(messages))
     return [numbers[word] for word in words]
 
 
@@ -71,7 +114,11 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
       The answer, its probability, and the earlier steps whose write keys the read key of the last step resembles most,
       each with the cosine similarity, the mean over heads; none for a model without a written memory.
     """
-    num_steps = -(-len(symbols) // _PADDING) * _PADDING
+    num_steps = _PADDING
+    while num_steps < len(symbols):
+        num_steps *= 2
+    if len(symbols) >= _LONG:
+        print(f"Reading {len(symbols):,} words and marks ...", file=sys.stderr, flush=True)
     inputs = np.zeros(num_steps, np.int32)
     inputs[: len(symbols)] = symbols
     none = np.zeros(num_steps, np.int32)
@@ -81,9 +128,9 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
     answer = int(probabilities.argmax())
     resembling = []
     if trace:
-        keys = (np.asarray(keys)[: len(symbols)] for keys in (trace.read_keys, trace.write_keys))
         # Without the question mark itself, whose own write tells nothing of the story.
-        similarities = similarity.cosine_similarity(*keys, include_same_step=False)[-1, :-1]
+        last = len(symbols) - 1
+        similarities = similarity.resemblance(np.asarray(trace.read_keys)[last], np.asarray(trace.write_keys)[:last])
         steps = np.argsort(-similarities, kind="stable")[:_NUM_RESEMBLING]
         resembling = [(int(step), float(similarities[step])) for step in steps]
     return loaded.task.loaded.vocabulary.answers[answer], float(probabilities[answer]), resembling
@@ -94,41 +141,51 @@ def _read(cell: nn.Module, variables: PyTree, example: Example) -> tuple[jax.Arr
     return training.unroll_example(cell, variables, example)[1:]
 
 
-def answer_all(loaded: training.Loaded, lines: Iterable[str]) -> Iterator[str]:
+def answer_all(loaded: training.Loaded, lines: Iterable[str], name: str | None = None) -> Iterator[str]:
     """Reads a story line by line, and answers.
 
     Args:
       loaded: the model.
-      lines: sentences; one that ends with a question mark is a question, an empty one begins a new story.
+      lines: sentences; one that ends with a question mark is a question, an empty one begins a new story. See
+        `parse_line` for what else they may have.
+      name: of the file that they come from, for complaints; `None` if they were typed.
 
     Yields:
       What there is to print: answers, and complaints about sentences that cannot be read, which are left out.
     """
     task: Babi = loaded.task
     story: list[int] = []
-    for line in lines:
-        if not line.strip():
+    for i, line in enumerate(lines, 1):
+        number, text, given = parse_line(line)
+        if not text or number == 1:
             story = []
+        if not text:
             continue
         try:
-            sentence = encode(line, task.loaded.vocabulary)
-        except UnknownWordError as error:
-            yield f"not read: {error}"
+            sentence = encode(text, task.loaded.vocabulary)
+        except SentenceError as error:
+            yield f"not read: {error}" if name is None else f"not read: {name}, line {i}: {error}"
             continue
         symbols = story + sentence
-        is_question = task.loaded.vocabulary.symbols[sentence[-1]] == "?" if sentence else False
+        is_question = task.loaded.vocabulary.symbols[sentence[-1]] == "?"
         # In a stream the questions stand within the story.
         if not is_question or task.layout == "stream":
             story = symbols
         if is_question:
-            yield _describe(task, symbols, *ask(loaded, symbols))
+            yield _describe(task, symbols, *ask(loaded, symbols), given)
 
 
 def _describe(
-    task: Babi, symbols: Sequence[int], answer: str, probability: float, resembling: Sequence[tuple[int, float]]
+    task: Babi,
+    symbols: Sequence[int],
+    answer: str,
+    probability: float,
+    resembling: Sequence[tuple[int, float]],
+    given: str | None,
 ) -> str:
     words = [task.loaded.vocabulary.symbols[symbol] for symbol in symbols]
-    lines = [f"{answer} ({probability:.1%})"]
+    beside = "" if given is None else f"; given: {given}, {'the same' if given == answer else 'another'}"
+    lines = [f"{answer} ({probability:.1%}){beside}"]
     for step, value in resembling:
         lines.append(f"  {value:+.2f}  {_in_its_sentence(words, step)}")
     return "\n".join(lines)
@@ -143,11 +200,33 @@ def _in_its_sentence(words: Sequence[str], step: int) -> str:
 
 
 def _prompt() -> Iterator[str]:
+    """The lines that are typed, or come from elsewhere; they can be edited at a terminal."""
+    sys.stdin.reconfigure(errors="backslashreplace")
+    is_terminal = sys.stdin.isatty()
+    if is_terminal:
+        print(_HELLO.format(run=_RUN.value), flush=True)
+        with contextlib.suppress(ImportError):  # Not every system has it.
+            import readline  # noqa: F401
     while True:
         try:
-            yield input("> " if sys.stdin.isatty() else "")
+            yield input("> " if is_terminal else "")
         except EOFError:
+            if is_terminal:
+                print()
             return
+
+
+def _read_file(name: str) -> list[str]:
+    """The lines of a file; what is not UTF-8 becomes escape sequences, so that its words can be shown.
+
+    Raises:
+      OSError: if it cannot be read.
+      UsageError: if it is no text.
+    """
+    content = _paths.expand(name).read_bytes()
+    if b"\0" in content:
+        raise command_line.UsageError(f"--story={name} is no text in UTF-8")
+    return content.decode("utf-8-sig", "backslashreplace").splitlines()
 
 
 def is_wanted() -> bool:
@@ -163,17 +242,30 @@ def is_wanted() -> bool:
 
 
 def answer_flags() -> None:
-    """Loads the run that `--ask` names, and answers what is asked.
+    """Loads the run that `--ask` names, and answers what is asked. Ctrl-C ends it.
 
     Raises:
       UsageError: if there is no such run or file, or if the run was not trained on bAbI.
     """
     try:
-        lines = _prompt() if _STORY.value is None else pathlib.Path(_STORY.value).read_text().splitlines()
+        loaded, lines = _load()
+        for text in answer_all(loaded, lines, _STORY.value):
+            print(text, flush=True)
+    except KeyboardInterrupt:
+        print()
+        sys.exit(130)
+
+
+def _load() -> tuple[training.Loaded, Iterable[str]]:
+    """The model and the lines that the flags name."""
+    try:
+        lines = _prompt() if _STORY.value is None else _read_file(_STORY.value)
         loaded = training.load(_RUN.value, seed=_SEED.value, best=True)
+        is_babi = isinstance(loaded.task, Babi)
+        if is_babi:
+            loaded.task.loaded  # noqa: B018  The vocabulary, for which an archive may be needed.
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
-    if not isinstance(loaded.task, Babi):
+    if not is_babi:
         raise command_line.UsageError(f"{_RUN.value} was trained on {loaded.configuration.experiment}, not on bAbI")
-    for text in answer_all(loaded, lines):
-        print(text, flush=True)
+    return loaded, lines

@@ -53,6 +53,20 @@ def cosine_similarity(rows: np.ndarray, columns: np.ndarray, *, include_same_ste
     return np.ma.masked_array(np.clip(similarity, -1, 1), is_later)
 
 
+def resemblance(vector: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Compares one step with others: a row of `cosine_similarity`, without the whole of it.
+
+    Args:
+      vector: `[H, K]`.
+      others: `[U, H, K]`.
+
+    Returns:
+      `[U]` in -1 to 1.
+    """
+    similarity = np.einsum("hk,uhk->u", _normalize(np.asarray(vector, float)), _normalize(np.asarray(others, float)))
+    return np.clip(similarity / len(vector), -1, 1)
+
+
 def _normalize(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)

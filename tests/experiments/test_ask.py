@@ -1,5 +1,6 @@
 """Questions asked at a trained bAbI model."""
 
+import io
 import pathlib
 import re
 import sys
@@ -7,10 +8,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from test_command_line import ROOT, run_all
 
 import mnm_jax as mnm
-from experiments import ask
+from experiments import ask, command_line
 from mnm_jax import models, training
 from mnm_jax.analysis.similarity import cosine_similarity
 from mnm_jax.tasks.babi import Babi
@@ -21,6 +24,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tasks" / "babi"))
 from small_archive import make_contents, write_archive
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
 
 STORY = ["Ada went to the cellar.", "Where is Ada?", "Ben went to the yard", "Where is Ben?"]
 WORDS = re.findall(r"\S+", "ada went to the cellar . where is ada ? ben went to the yard . where is ben ?")
@@ -69,6 +75,109 @@ def test_a_story_is_read_line_by_line(loaded):
     assert rest[0] == "not read: the word 'adda' is unknown; near it: ada"
     *_, last = ask.answer_all(loaded, STORY)
     assert rest[1] == last
+
+
+def test_lines_of_the_data_are_read_as_they_are(loaded):
+    pasted = [
+        "1 Ada went to the cellar.",
+        "2 Where is Ada? \tcellar\t1",
+        "3 Ben went to the yard.",
+        "4 Where is Ben? yard 3",
+    ]
+    typed = list(ask.answer_all(loaded, STORY))
+    given = list(ask.answer_all(loaded, [*pasted, *pasted]))
+    assert given[:2] == given[2:]  # Where the numbers begin again a story does.
+    for answer, alone, right in zip(given, typed, ("cellar", "yard"), strict=False):
+        first, *rest = alone.splitlines()
+        same = "the same" if first.split()[0] == right else "another"
+        assert answer.splitlines() == [f"{first}; given: {right}, {same}", *rest]
+
+
+@pytest.mark.parametrize(
+    ("line", "parsed"),
+    [
+        ("1 Mary moved to the bathroom.", (1, "Mary moved to the bathroom.", None)),
+        ("2 Where is Mary?\tbathroom\t1", (2, "Where is Mary?", "bathroom")),
+        ("12 What is she carrying? \tFootball,milk\t1 10", (12, "What is she carrying?", "football,milk")),
+        ("3 Where is Mary?  bathroom   1", (3, "Where is Mary?", "bathroom")),
+        ("Where is Mary?\tbathroom", (None, "Where is Mary?", "bathroom")),
+        ("Where is Mary? ", (None, "Where is Mary?", None)),
+        ("5 Where is Mary?", (5, "Where is Mary?", None)),
+        ("Mary moved to the bathroom", (None, "Mary moved to the bathroom", None)),
+        ("   ", (None, "", None)),
+    ],
+)
+def test_a_line_has_number_sentence_and_answer(line, parsed):
+    assert ask.parse_line(line) == parsed
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("?", "a mark alone is no sentence"),
+        (" . ?", "a mark alone is no sentence"),
+        ("Where is Ada", "is it a question? Then end it with a question mark, or else with a full stop"),
+        ("Ada went to the café.", "the word 'café' is unknown"),
+        ("Ada's hat went.", "the word \"ada's\" is unknown; near it: ada; the word 'hat' is unknown"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_not_stored(loaded, line, message):
+    *complaints, answer = ask.answer_all(loaded, [STORY[0], line, STORY[1]], "story.txt")
+    assert len(complaints) == 1
+    assert complaints[0].startswith(f"not read: story.txt, line 2: {message}")
+    assert [answer] == list(ask.answer_all(loaded, STORY[:2]))
+
+
+def test_punctuation_that_no_story_has_is_left_out(loaded):
+    vocabulary = loaded.task.loaded.vocabulary
+    assert ask.encode('"Ada", went: to the cellar!', vocabulary) == ask.encode(STORY[0], vocabulary)
+
+
+def test_a_file_that_is_no_utf8_shows_its_words(loaded, tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_bytes("\ufeffAda went to the cellar.\r\n".encode() + "Ben left the café.\n".encode("latin-1"))
+    lines = ask._read_file(str(path))
+    assert lines == ["Ada went to the cellar.", "Ben left the caf\\xe9."]
+    (complaint,) = ask.answer_all(loaded, lines, "story.txt")
+    assert complaint.startswith("not read: story.txt, line 2: ")
+    assert r"the word 'caf\\xe9' is unknown" in complaint
+    path.write_bytes("Ada went.".encode("utf-16"))
+    with pytest.raises(command_line.UsageError, match=r"--story=.*story\.txt is no text in UTF-8"):
+        ask._read_file(str(path))
+
+
+def test_a_long_story_is_said_to_be_read(loaded, monkeypatch, capsys):
+    monkeypatch.setattr(ask, "_LONG", 15)
+    list(ask.answer_all(loaded, STORY))
+    assert capsys.readouterr().err == "Reading 20 words and marks ...\n"
+
+
+@pytest.mark.parametrize("end", ["Ctrl-D", "Ctrl-C"])
+def test_at_a_terminal_it_says_hello_and_ends_quietly(loaded, monkeypatch, capsys, end):
+    lines = iter(STORY[:2])
+
+    def type_line(prompt):
+        for line in lines:
+            return line
+        raise EOFError if end == "Ctrl-D" else KeyboardInterrupt
+
+    terminal = io.TextIOWrapper(io.BytesIO())
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr("builtins.input", type_line)
+    monkeypatch.setattr(training, "load", lambda run, seed, best: loaded)
+    with flagsaver.flagsaver(ask="RUN"):
+        if end == "Ctrl-D":
+            ask.answer_flags()
+        else:
+            with pytest.raises(SystemExit) as exit_:
+                ask.answer_flags()
+            assert exit_.value.code == 130
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("Tell RUN a story")
+    assert "Ctrl-D ends this." in out
+    assert next(ask.answer_all(loaded, STORY[:2])) in out
 
 
 def test_a_word_is_shown_in_its_sentence():
