@@ -1,7 +1,7 @@
 """The algorithmic tasks: which memory learns to copy, to recall and to sort from examples, and what of longer ones?
 
     python -m experiments.algorithmic --workdir=DIR [--config=experiments/configs/algorithmic.py:NAME]
-        [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M]
+        [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M]
         [--resume]
 
 NAME is a task, `copy`, `repeat_copy`, `double_copy`, `associative_recall` or `priority_sort`, at its published sizes,

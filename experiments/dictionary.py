@@ -1,10 +1,15 @@
 """The dictionary task: which memory learns to translate from a dictionary that it reads once?
 
     python -m experiments.dictionary --workdir=DIR [--config=experiments/configs/dictionary.py:NAME]
-        [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
+        [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
 
 Each model is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.
 A writer of your own is a model too: `--models=my_module:my_writer`, a function that makes a `mnm_jax.writers.Writer`.
+
+For example:
+
+    python -m experiments.dictionary --workdir=runs/first --models=mnm_p,lstm --num_seeds=1 --max_minutes=2
+    python -m experiments.dictionary --workdir=runs/first --models=mnm_p,lstm --num_seeds=1 --resume
 """
 
 import dataclasses

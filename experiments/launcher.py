@@ -23,7 +23,9 @@ from experiments.interruption import Interruption
 from mnm_jax import _paths, models, tasks, training
 from mnm_jax._files import write_whole
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file and :NAME; the demo if not given.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file and :NAME, see below; --config.KEY=VALUE sets any value of it."
+)
 _MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained side by side.", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for metrics, checkpoints and figures.")
@@ -92,7 +94,8 @@ def run(experiment: Experiment, instead: Callable[[], bool] = lambda: False) -> 
         if not instead():
             _train_all(experiment, is_config_given)
 
-    command_line.run(main, default_config=experiment.default_config)
+    document = sys.modules[experiment.introduce.__module__].__doc__
+    command_line.run(main, document=document, default_config=experiment.default_config)
 
 
 def _train_all(experiment: Experiment, is_config_given: bool) -> None:
@@ -178,7 +181,8 @@ def _train(
 ) -> bool:
     """Trains one model, and says how that ended. Returns whether something is still being compiled for it."""
     name, num_updates = configuration.model, configuration.training.num_updates
-    _say(f"Training {name}: {len(configuration.seeds)} seeds, {num_updates} updates")
+    num_seeds = len(configuration.seeds)
+    _say(f"Training {name}: {num_seeds} seed{'s' * (num_seeds > 1)}, {num_updates:,} updates")
     start = time.monotonic()
 
     def should_give_up() -> bool:

@@ -1,12 +1,16 @@
 """The maze: which memory learns to find a hidden reward again, within one lifetime?
 
     python -m experiments.maze --workdir=DIR [--config=experiments/configs/maze.py:NAME]
-        [--models=mnm_p,mnm_g,lstm,salu,attention,rnn,plastic,modplast,modul] [--num_seeds=5] [--config.KEY=VALUE ...]
+        [--models=mnm_p,mnm_g,lstm,salu,attention,rnn,plastic,modplast,modul] [--num_seeds=3] [--config.KEY=VALUE ...]
         [--max_minutes=M] [--resume]
 
 Each agent is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.
 When a training ends, its agents live for test episodes with the last parameters; those with a memory that is written
 do so once more with its rate at 0.
+
+For example:
+
+    python -m experiments.maze --workdir=runs/maze --models=mnm_p,rnn --num_seeds=1 --max_minutes=10
 """
 
 import functools

@@ -1,9 +1,10 @@
 """Figures and tables of finished or running trainings, from their files alone.
 
     python -m experiments.plot WORKDIR [WORKDIR...]
+    python -m experiments.plot WORKDIR --output=DIR
 
-writes into each working directory `learning_curves.png` and, of the dictionary task, `takeoff.md`, `takeoff.csv`,
-`generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
+writes into each working directory, or into DIR, `learning_curves.png` and, of the dictionary task, `takeoff.md`,
+`takeoff.csv`, `generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
 multi-query associative recall `recall.md`, `recall.csv` and `recall.png`; of the bAbI tasks
 `errors.md`, `errors.csv` and `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png` and for each agent
 `episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`.
@@ -14,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import flags
+
 from experiments import command_line
+from mnm_jax import _paths
 from mnm_jax.analysis import costs, curves, errors, lifetimes, recall, similarity, style, takeoff
 from mnm_jax.analysis.maze import save_gif
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
@@ -23,20 +27,22 @@ from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
 from mnm_jax.tasks.maze import reference_levels
 
-_USAGE = "usage: python -m experiments.plot WORKDIR [WORKDIR...]"
+_USAGE = "usage: python -m experiments.plot WORKDIR [WORKDIR...] [--output=DIR]"
 
 
-def make_figures(workdir: str | Path) -> list[Path]:
+def make_figures(workdir: str | Path, output: str | Path | None = None) -> list[Path]:
     """Writes every figure and table that the files of a working directory allow, and prints what they do not.
 
     Args:
       workdir: the directory that a training command wrote.
+      output: where to write; made if there is none. `None` for `workdir`.
 
     Returns:
       The files written.
 
     Raises:
       LoadError: if the directory does not exist, holds no run, or holds runs of different tasks.
+      OSError: if `output` cannot be written to.
     """
     workdir = Path(workdir)
     runs = load_runs(workdir)
@@ -44,7 +50,9 @@ def make_figures(workdir: str | Path) -> list[Path]:
     for run in runs:
         if run.task != task:
             raise LoadError(f"{workdir}: {runs[0].model} and {run.model} have different tasks: {task} and {run.task}")
-    return _MAKERS[runs[0].experiment](workdir, runs)
+    output = workdir if output is None else Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    return _MAKERS[runs[0].experiment](output, runs)
 
 
 def _make_dictionary_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
@@ -224,13 +232,12 @@ def _describe(task: Mapping[str, Any]) -> str:
     return f"{task['num_pairs']} pairs of {length} words, {alphabets}, {queries}"
 
 
-def report(workdir: str | Path) -> None:
+def report(workdir: str | Path, output: str | Path | None = None) -> None:
     """Makes the figures and tables of a working directory, and prints where they are, and the tables for people.
 
-    Raises:
-      LoadError: see `make_figures`.
+    Arguments and errors are those of `make_figures`.
     """
-    paths = make_figures(workdir)
+    paths = make_figures(workdir, output)
     for path in paths:
         print(path)
     for path in paths:
@@ -238,16 +245,26 @@ def report(workdir: str | Path) -> None:
             print(f"\n{path.read_text()}", end="")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Makes the figures of each directory named on the command line."""
-    if len(argv) < 2:
-        raise command_line.UsageError(_USAGE)
-    for workdir in argv[1:]:
+def main(argv: Sequence[str], output: str | None = None) -> None:
+    """Makes the figures of each directory named on the command line, in `output` or else in that directory."""
+    if len(argv) < 2 or (output is not None and len(argv) > 2):
+        raise command_line.UsageError(_USAGE if len(argv) < 2 else "--output=DIR takes one WORKDIR")
+    for workdir in map(_paths.expand, argv[1:]):
+        target = command_line.output_directory(output, workdir)
         try:
-            report(workdir)
+            report(workdir, target)
         except LoadError as error:
             raise command_line.UsageError(error) from error
+        except OSError as error:
+            raise command_line.UsageError(f"{target} cannot be written to: {error}") from error
+
+
+def run() -> None:
+    """Runs the program."""
+    # Not at the top: the programs that train make figures too, and have no such flag.
+    output = flags.DEFINE_string("output", None, "Directory for figures and tables; the run's own if not given.")
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":
-    command_line.run(main, takes_arguments=True)
+    run()

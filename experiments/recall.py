@@ -1,7 +1,7 @@
 """Multi-query associative recall: how many pairs does a memory recall, and with how many floats?
 
     python -m experiments.recall --workdir=DIR [--config=experiments/configs/recall.py:NAME]
-        [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=5] [--config.KEY=VALUE ...] [--max_minutes=M]
+        [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M]
         [--resume]
 
 Each model is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.

@@ -12,9 +12,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command_line, plot
+from mnm_jax import _paths
 from mnm_jax.analysis.runs import LoadError, load_runs
 
-_OUTPUT = flags.DEFINE_string("output", ".", "Directory for the table and the figure.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory for the table and the figure; this one if not given.")
 
 
 def compare(workdirs: Sequence[str | Path], output: str | Path) -> list[Path]:
@@ -44,11 +45,11 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) < 2:
         raise command_line.UsageError("usage: python -m experiments.recall_sizes WORKDIR [WORKDIR...] [--output=DIR]")
     try:
-        paths = compare(argv[1:], _OUTPUT.value)
+        paths = compare(list(map(_paths.expand, argv[1:])), command_line.output_directory(_OUTPUT.value, Path()))
     except LoadError as error:
         raise command_line.UsageError(error) from error
     print("\n".join(map(str, paths)))
 
 
 if __name__ == "__main__":
-    command_line.run(main, takes_arguments=True)
+    command_line.run(main, document=__doc__, takes_arguments=True)

@@ -17,11 +17,12 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command_line
+from mnm_jax import _paths
 from mnm_jax.analysis import comparison, curves, tables
 from mnm_jax.analysis.runs import LoadError, load_runs
 
 _USAGE = "usage: python -m experiments.report WORKDIR [WORKDIR...] [--output=DIR]"
-_OUTPUT = flags.DEFINE_string("output", ".", "Directory for the table and the figure.")
+_OUTPUT = flags.DEFINE_string("output", None, "Directory for the table and the figure; this one if not given.")
 
 
 def make_report(workdirs: Sequence[str | Path], output: str | Path) -> list[Path]:
@@ -55,12 +56,13 @@ def main(argv: Sequence[str]) -> None:
     """Makes the report of the directories on the command line, and prints where it is and the table."""
     if len(argv) < 2:
         raise command_line.UsageError(_USAGE)
+    output = command_line.output_directory(_OUTPUT.value, Path())
     try:
-        paths = make_report(argv[1:], _OUTPUT.value)
+        paths = make_report(list(map(_paths.expand, argv[1:])), output)
     except LoadError as error:
         raise command_line.UsageError(error) from error
     except OSError as error:
-        raise command_line.UsageError(f"--output={_OUTPUT.value} cannot be written to: {error}") from error
+        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
     for path in paths:
         print(path)
     print(f"\n{paths[0].read_text()}", end="")
@@ -68,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, takes_arguments=True)
+    command_line.run(main, document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import command_line
+from mnm_jax import _paths
 from mnm_jax.analysis import style, tables, takeoff
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     """Writes and prints the table of the directory that the command line names."""
     if len(argv) != 2:
         raise command_line.UsageError("usage: python -m experiments.takeoff DIR")
-    directory = Path(argv[1])
+    directory = _paths.expand(argv[1])
     if not directory.is_dir():
         raise command_line.UsageError(f"{directory} is not a directory")
     try:
@@ -65,4 +66,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, takes_arguments=True)
+    command_line.run(main, document=__doc__, takes_arguments=True)

@@ -17,6 +17,7 @@ Axes: `S` seeds, `E` evaluations, `P` sizes.
 
 import dataclasses
 import json
+import os
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -97,7 +98,7 @@ def load_runs(workdir: str | Path) -> list[Run]:
         training writes.
     """
     workdir = Path(workdir)
-    if not workdir.is_dir():
+    if not os.path.isdir(workdir):  # `Path.is_dir` raises at a name that is too long.
         raise LoadError(f"no directory {workdir}: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl")
     is_run = (workdir / CONFIG).is_file()
     directories = [workdir] if is_run else [path.parent for path in workdir.glob(f"*/{CONFIG}")]

@@ -1,3 +1,5 @@
+import pathlib
+
 import pytest
 
 from experiments import command_line, plot
@@ -69,10 +71,42 @@ def test_program_prints_paths_and_table(write_run, tmp_path, capsys):
     assert output.endswith((tmp_path / "takeoff.md").read_text())
 
 
+def test_program_writes_where_it_is_told(write_run, tmp_path, capsys, monkeypatch):
+    write_run("lstm", [[0.1, 0.9]], num_pairs=())
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    plot.main(["plot", f"~/{tmp_path.name}"], f"~/{tmp_path.name}-figures")
+    figures = tmp_path.with_name(f"{tmp_path.name}-figures")
+    assert f"{figures}/learning_curves.png\n" in capsys.readouterr().out
+    assert (figures / "learning_curves.png").exists()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_program_adds_nothing_to_what_comes_with_the_repository(tmp_path):
+    committed = pathlib.Path(plot.__file__).parent / "results" / "tiny"
+    before = sorted(committed.rglob("*"))
+    with pytest.raises(command_line.UsageError, match=r"tiny comes with the repository; --output=DIR says where"):
+        plot.main(["plot", str(committed)])
+    plot.main(["plot", str(committed)], str(tmp_path))
+    assert sorted(committed.rglob("*")) == before
+    assert (tmp_path / "learning_curves.png").exists()
+
+
+def test_program_says_where_it_cannot_write(write_run, tmp_path):
+    write_run("lstm", [[0.1, 0.9]], num_pairs=())
+    (tmp_path / "file").touch()
+    with pytest.raises(command_line.UsageError, match=r"file/below cannot be written to: "):
+        plot.main(["plot", str(tmp_path)], str(tmp_path / "file" / "below"))
+    with pytest.raises(command_line.UsageError, match=r"no directory .*x: wanted one that holds"):
+        plot.main(["plot", str(tmp_path / ("x" * 300))])
+    with pytest.raises(command_line.UsageError, match="--output=DIR takes one WORKDIR"):
+        plot.main(["plot", "a", "b"], "c")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m experiments.plot WORKDIR [WORKDIR...]"),
+        ([], "usage: python -m experiments.plot WORKDIR [WORKDIR...] [--output=DIR]"),
         (["nowhere"], "no directory nowhere: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl"),
     ],
 )
