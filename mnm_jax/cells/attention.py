@@ -158,7 +158,8 @@ class Attention(Controlled, WrittenCell):
 
     @nn.nowrap
     def with_room(self, num_steps: int) -> "Attention":
-        """The same cell with a table for `num_steps` steps. The parameters do not depend on it."""
+        """The same cell with a table for `num_steps` steps, at least 1. The parameters do not depend on it."""
+        _checks.check_positive(num_steps=num_steps)
         return self.clone(max_steps=num_steps)
 
     def initial_carry(self) -> AttentionCarry:

@@ -150,6 +150,7 @@ class Dictionary:
         Returns:
           `character_accuracy`, and `word_accuracy`, where a word counts only if all its characters are right.
         """
+        _checks.check_array("logits", logits, (self.num_steps, self.output_size))
         is_right = jnp.argmax(logits, axis=-1) == example.targets
         # The queries stand at the end, each with its answer in its second half.
         words = is_right[-self._num_asked * 2 * self.word_length :].reshape(self._num_asked, 2, self.word_length)[:, 1]

@@ -116,6 +116,7 @@ class MazeTask:
 
     def loss(self, outputs: jax.Array, example: Lifetime) -> jax.Array:
         """Advantage actor-critic, the mean over time. `outputs`: `[T, 5]`."""
+        _checks.check_array("outputs", outputs, (*example.rewards.shape, self.output_size))
         return objectives.actor_critic(
             outputs[:, :-1],
             outputs[:, -1],
@@ -138,6 +139,7 @@ class MazeTask:
           the mean over time, in nats; `value_error`, the root of the mean squared difference between values and
           returns.
         """
+        _checks.check_array("outputs", outputs, (*example.rewards.shape, self.output_size))
         log_policy = jax.nn.log_softmax(outputs[:, :-1])
         returns = objectives.discounted_returns(example.rewards, self.discount)
         return {

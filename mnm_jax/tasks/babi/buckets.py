@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnm_jax import _checks
 from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi.encoding import NO_ANSWER, Episodes
 
@@ -122,8 +123,14 @@ class Split:
         return np.searchsorted(cumulative / cumulative[-1], np.array(draws) * 2.0**-53, side="right")
 
 
-def take(bucket: Bucket, rows: jax.Array) -> Example:
-    """The episodes of some rows of a bucket: an `Example` with the axes of `rows` before its own."""
+def take(bucket: Bucket, rows: int | jax.Array) -> Example:
+    """The episodes of some rows of a bucket: an `Example` with the axes of `rows` before its own.
+
+    Raises:
+      AssertionError: if the rows are no integers.
+      ValueError: if one of them is known and not in the bucket.
+    """
+    _checks.check_index("rows", rows, jnp.shape(rows), len(bucket.lengths))
     inputs, targets, lengths, tasks = (jnp.asarray(x)[rows].astype(jnp.int32) for x in bucket[:4])
     if inputs.ndim > targets.ndim:
         inputs = Sentence(inputs)

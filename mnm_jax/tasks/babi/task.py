@@ -97,7 +97,11 @@ class Babi:
 
         Returns:
           A batch for each bucket that any are in.
+
+        Raises:
+          ValueError: if `num_episodes` is no whole number of at least 1.
         """
+        _checks.check_positive(num_episodes=num_episodes)
         count = math.ceil(num_episodes / len(self.tasks))
         split = self.loaded.validation
         chosen = [_draw_rows(split, task, [seed, task], count) for task in self.tasks]
@@ -118,6 +122,7 @@ class Babi:
         Returns:
           `answer_accuracy`, the share of its questions, and `num_tokens`, its symbols without padding.
         """
+        _checks.check_array("logits", logits, (*example.targets.shape, None))
         is_right = jnp.argmax(logits, axis=-1) == example.targets
         is_step = jnp.arange(len(example.targets)) < example.length
         num_symbols = jnp.sum(_as_sentences(example.inputs) != NO_SYMBOL, axis=-1)
