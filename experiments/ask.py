@@ -27,8 +27,9 @@ from absl import flags
 from experiments import command_line
 from mnm_jax import _paths, training
 from mnm_jax.analysis import similarity
+from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi import Babi, Example, Vocabulary
-from mnm_jax.tasks.babi.encoding import MARKS
+from mnm_jax.tasks.babi.encoding import MARKS, NO_SYMBOL
 
 PyTree = Any
 
@@ -114,31 +115,50 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
       The answer, its probability, and the earlier steps whose write keys the read key of the last step resembles most,
       each with the cosine similarity, the mean over heads; none for a model without a written memory.
     """
-    num_steps = _PADDING
-    while num_steps < len(symbols):
+    steps = _split(loaded.task, symbols)
+    num_steps, last = _PADDING, len(steps) - 1
+    while num_steps < len(steps):
         num_steps *= 2
     if len(symbols) >= _LONG:
         print(f"Reading {len(symbols):,} words and marks ...", file=sys.stderr, flush=True)
-    inputs = np.zeros(num_steps, np.int32)
-    inputs[: len(symbols)] = symbols
+    inputs = np.zeros((num_steps, *steps.shape[1:]), np.int32)
+    inputs[: len(steps)] = steps
     none = np.zeros(num_steps, np.int32)
-    example = Example(inputs, none, none.astype(bool), np.int32(len(symbols)), np.int32(0))
+    read = inputs if inputs.ndim == 1 else Sentence(inputs)
+    example = Example(read, none, none.astype(bool), np.int32(len(steps)), np.int32(0))
     outputs, trace = _read(loaded.cell, loaded.variables, example)
-    probabilities = np.asarray(jax.nn.softmax(outputs[len(symbols) - 1]))
+    probabilities = np.asarray(jax.nn.softmax(outputs[last]))
     answer = int(probabilities.argmax())
     resembling = []
-    if trace:
-        # Without the question mark itself, whose own write tells nothing of the story.
-        last = len(symbols) - 1
+    # What reads in a chain has other heads to read than to write.
+    if trace and trace.read_keys.shape == trace.write_keys.shape:
+        # Without the last step itself, whose own write tells nothing of the story.
         similarities = similarity.resemblance(np.asarray(trace.read_keys)[last], np.asarray(trace.write_keys)[:last])
-        steps = np.argsort(-similarities, kind="stable")[:_NUM_RESEMBLING]
-        resembling = [(int(step), float(similarities[step])) for step in steps]
+        nearest = np.argsort(-similarities, kind="stable")[:_NUM_RESEMBLING]
+        resembling = [(int(step), float(similarities[step])) for step in nearest]
     return loaded.task.loaded.vocabulary.answers[answer], float(probabilities[answer]), resembling
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _read(cell: nn.Module, variables: PyTree, example: Example) -> tuple[jax.Array, PyTree]:
     return training.unroll_example(cell, variables, example)[1:]
+
+
+def _split(task: Babi, symbols: Sequence[int]) -> np.ndarray:
+    """What the model reads at each step: a symbol, `[T]`, or a sentence, `[T, W]`."""
+    if task.layout != "sentences":
+        return np.array(symbols, np.int32)
+    marks = {task.loaded.vocabulary.symbols.index(mark) for mark in MARKS}
+    ends = [i + 1 for i, symbol in enumerate(symbols) if symbol in marks]
+    sentences = np.full((len(ends), _width(task)), NO_SYMBOL, np.int32)
+    for row, start, end in zip(sentences, [0, *ends], ends, strict=False):
+        row[: end - start] = symbols[start:end]
+    return sentences
+
+
+def _width(task: Babi) -> int:
+    """How many symbols a sentence has at most, for a model that reads sentences."""
+    return task.loaded.train.buckets[0].inputs.shape[2]
 
 
 def answer_all(loaded: training.Loaded, lines: Iterable[str], name: str | None = None) -> Iterator[str]:
@@ -163,13 +183,17 @@ def answer_all(loaded: training.Loaded, lines: Iterable[str], name: str | None =
             continue
         try:
             sentence = encode(text, task.loaded.vocabulary)
+            if task.layout == "sentences" and len(sentence) > _width(task):
+                raise SentenceError(
+                    f"{len(sentence)} words and marks are more than the {_width(task)} of any it learned"
+                )
         except SentenceError as error:
             yield f"not read: {error}" if name is None else f"not read: {name}, line {i}: {error}"
             continue
         symbols = story + sentence
         is_question = task.loaded.vocabulary.symbols[sentence[-1]] == "?"
-        # In a stream the questions stand within the story.
-        if not is_question or task.layout == "stream":
+        # Elsewhere the questions stand within the story.
+        if not is_question or task.layout != "question":
             story = symbols
         if is_question:
             yield _describe(task, symbols, *ask(loaded, symbols), given)
@@ -187,7 +211,12 @@ def _describe(
     beside = "" if given is None else f"; given: {given}, {'the same' if given == answer else 'another'}"
     lines = [f"{answer} ({probability:.1%}){beside}"]
     for step, value in resembling:
-        lines.append(f"  {value:+.2f}  {_in_its_sentence(words, step)}")
+        if task.layout == "sentences":
+            ends = [i for i, word in enumerate(words) if word in MARKS]
+            shown = " ".join(words[ends[step - 1] + 1 if step else 0 : ends[step] + 1])
+        else:
+            shown = _in_its_sentence(words, step)
+        lines.append(f"  {value:+.2f}  {shown}")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ import mnm_jax as mnm
 from experiments import ask, command_line
 from mnm_jax import models, training
 from mnm_jax.analysis.similarity import cosine_similarity
+from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi import Babi
 from mnm_jax.tasks.babi.stories import sha256
 
@@ -35,17 +36,24 @@ WORDS = re.findall(r"\S+", "ada went to the cellar . where is ada ? ben went to 
 @pytest.fixture(scope="module", params=["mnm_p", "lstm"])
 def loaded(request, tmp_path_factory):
     """An untrained model."""
+    return load_untrained(request.param, "stream", tmp_path_factory)
+
+
+def load_untrained(model, layout, tmp_path_factory):
     directory = tmp_path_factory.mktemp("ask")
     archive = write_archive(directory / "archive.tar.gz", make_contents())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BABI_ARCHIVE", str(archive))
         patch.setenv("HOME", str(directory))
-        task = Babi((1, 2), archive_sha256=sha256(archive))
+        task = Babi((1, 2), layout=layout, archive_sha256=sha256(archive))
         configuration = training.Configuration(
-            "babi", request.param, (0,), task, models.ModelSettings(4, 4), training.TrainingSettings(num_updates=1)
+            "babi", model, (0,), task, models.ModelSettings(4, 4), training.TrainingSettings(num_updates=1)
         )
         cell = configuration.cell()
-        variables = cell.init(jax.random.key(0), None, np.int32(0))
+        symbol = np.int32(0)
+        if layout == "sentences":
+            symbol = Sentence(np.zeros(task.loaded.train.buckets[0].inputs.shape[2], np.int32))
+        variables = cell.init(jax.random.key(0), None, symbol)
     return training.Loaded(cell, variables, task, 0, configuration)
 
 
@@ -65,6 +73,22 @@ def test_a_question_is_answered_as_the_model_does(loaded):
     for step, value in resembling:
         assert value == pytest.approx(similarities[step], abs=1e-4)
         assert sum(similarities[:-1] > value + 1e-4) < 3
+
+
+def test_a_model_that_reads_sentences_is_asked_likewise(tmp_path_factory):
+    loaded = load_untrained("mnm_p", "sentences", tmp_path_factory)
+    first, last = ask.answer_all(loaded, STORY)
+    width = loaded.task.loaded.train.buckets[0].inputs.shape[2]
+    rows = [ask.encode(line, loaded.task.loaded.vocabulary) for line in STORY]
+    inputs = Sentence(np.array([row + [-1] * (width - len(row)) for row in rows], np.int32))
+    probabilities = np.asarray(jax.nn.softmax(mnm.unroll(loaded.cell, loaded.variables, inputs).outputs))
+    for text, step in ((first, 1), (last, 3)):
+        answer = loaded.task.loaded.vocabulary.answers[probabilities[step].argmax()]
+        assert text.splitlines()[0] == f"{answer} ({probabilities[step].max():.1%})"
+    shown = {line.split("  ")[2] for line in last.splitlines()[1:]}
+    assert shown == {"ada went to the cellar .", "where is ada ?", "ben went to the yard ."}
+    (complaint,) = ask.answer_all(loaded, ["Ada went to the yard the yard the yard the yard."])
+    assert complaint == f"not read: 12 words and marks are more than the {width} of any it learned"
 
 
 def test_a_story_is_read_line_by_line(loaded):

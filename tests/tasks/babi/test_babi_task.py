@@ -31,7 +31,7 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
     ("options", "message"),
     [
         ({"tasks": ()}, "tasks is empty; choose from 1 to 20"),
-        ({"tasks": (21,)}, "tasks must be of 1 to 20, got 21"),
+        ({"tasks": (21,)}, "tasks must be whole numbers of 1 to 20, got 21"),
         ({"data": "fr"}, "data must be one of 'en', 'en-10k', got 'fr'"),
         ({"layout": "line"}, "layout must be one of 'stream', 'question', 'sentences', got 'line'"),
     ],
