@@ -1,6 +1,6 @@
 """Loads bAbI from archives that were tampered with, and checks that each is read, or refused in one line.
 
-    python -m benchmarks.archives [--num_archives=10000] [--seed=0]
+    python -m benchmarks.archives [--num_archives=10000] [--mutations_seed=0]
 
 A small archive is changed at random in one of many ways, before or after compression, and loaded as a training would.
 Nothing may come of it but data, or an error that is one line; nothing may be written but the cache; and time and memory
@@ -26,7 +26,7 @@ from absl import app, flags
 from mnm_jax.tasks import babi
 
 _NUM = flags.DEFINE_integer("num_archives", 10_000, "How many archives to load.", lower_bound=1)
-_MUTATION_SEED = flags.DEFINE_integer("seed", 0, "Seed of what is done to them.")
+_MUTATION_SEED = flags.DEFINE_integer("mutations_seed", 0, "Seed of what is done to them.")
 
 _CONFIG, _TASKS = "en", (1, 2)
 _MOST_SECONDS = 20.0
