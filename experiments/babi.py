@@ -190,7 +190,7 @@ class ErrorCount(NamedTuple):
 
 
 def count_errors(
-    cell: nn.Module, variables: PyTree, split: babi.Split, is_seen: Sequence[np.ndarray]
+    cell: nn.Module, variables: PyTree, split: babi.Split, is_seen: Sequence[np.ndarray] | None = None
 ) -> dict[int, ErrorCount]:
     """Counts wrong answers, exactly.
 
@@ -198,11 +198,13 @@ def count_errors(
       cell: the model.
       variables: its variables.
       split: the episodes; all of them are read.
-      is_seen: for each bucket, which of its questions training has too; see `babi.Data.is_seen`.
+      is_seen: for each bucket, which of its questions training has too; see `babi.Data.is_seen`. `None` for none.
 
     Returns:
       The counts of each task.
     """
+    if is_seen is None:
+        is_seen = [np.zeros(bucket.targets.shape, bool) for bucket in split.buckets]
     counts: dict[int, np.ndarray] = {}
     for bucket, seen in zip(split.buckets, is_seen, strict=True):
         num_episodes = len(bucket.lengths)

@@ -53,7 +53,7 @@ def make_test_splits(task: Babi) -> tuple[Split, Split]:
 def compare(loaded: training.Loaded) -> str:
     """Counts errors on both, and makes a table of them."""
     counts = [count_errors(loaded.cell, loaded.variables, split) for split in make_test_splits(loaded.task)]
-    percent = np.array([[100 * wrong / asked for wrong, asked in count.values()] for count in counts])
+    percent = np.array([[100 * task.errors / task.questions for task in count.values()] for count in counts])
     names = [f"{task} {babi.TASK_NAMES[task].replace('-', ' ')}" for task in counts[0]]
     rows = [[name, f"{a:.1f}", f"{b:.1f}"] for name, a, b in zip(names, *percent, strict=True)]
     rows.append(["mean over these tasks", *(f"{mean:.2f}" for mean in percent.mean(axis=1))])
@@ -85,4 +85,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, takes_arguments=True)
+    command_line.run(main, document=__doc__, takes_arguments=True)

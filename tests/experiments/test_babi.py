@@ -125,10 +125,9 @@ def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
     monkeypatch.setenv("HOME", str(directory))
     loaded = training.load(directory / "run" / "attention")
     split = loaded.task.loaded.train
-    is_seen = [np.zeros(bucket.inputs.shape, bool) for bucket in split.buckets]
-    whole = count_errors(loaded.cell, loaded.variables, split, is_seen)
+    whole = count_errors(loaded.cell, loaded.variables, split)
     monkeypatch.setattr("experiments.babi._BATCH_STEPS", 3 * split.buckets[0].num_steps)
-    assert count_errors(loaded.cell, loaded.variables, split, is_seen) == whole
+    assert count_errors(loaded.cell, loaded.variables, split) == whole
     assert sum(count.questions for count in whole.values()) == split.num_questions
     for count in whole.values():
         assert (count.unseen_errors, count.unseen_questions) == (count.errors, count.questions)
