@@ -79,7 +79,7 @@ def _help_page(document: str, default_config: str | None) -> str:
         path, _, name = default_config.partition(":")
         _, _, about = ast.get_docstring(ast.parse(pathlib.Path(path).read_text())).partition("\n\n")
         file = pathlib.Path(path).resolve().relative_to(_RESULTS.parents[1])
-        parts.append(f"Configurations, --config={file}:NAME, {name} if not given:\n" + textwrap.indent(about, "  "))
+        parts.append(f"Configurations, --config={file}:NAME, {name} if not given:\n\n{about}")
     return "\n\n".join(parts)
 
 
