@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 from mixing import Mixing
-from recall import BUCKETED, SETTINGS, TASK, assert_equal
+from recall import SETTINGS, TASK, assert_equal
 
 from mnm_jax import training
 from mnm_jax.tasks import MazeTask
@@ -15,7 +15,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 
 
 def main(directory):
-    for task in (TASK, BUCKETED, MazeTask(size=5, episode_length=4)):
+    for task in (TASK, MazeTask(size=5, episode_length=4)):
         cell = Mixing(task.output_size)
         name = type(task).__name__
         whole = training.run(task, cell, SETTINGS, (0, 1), directory / name / "whole")
