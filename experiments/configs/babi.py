@@ -41,7 +41,7 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
             normalized_rule=True,
             rate_bias=-1.0,
         )
-        parts = Babi(layout="sentences"), model, settings
+        parts = Babi(layout="sentences", emphasized=(16, 17, 19)), model, settings
     elif name == "tiny":
         settings = training.TrainingSettings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
         parts = Babi(tasks=(1,), data="en"), models.ModelSettings(4, 4, num_layers=2), settings

@@ -4,7 +4,7 @@ Axes: `N` episodes of `T` steps, of `K` tasks.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -17,6 +17,8 @@ from mnm_jax.tasks.babi.encoding import NO_ANSWER, Episodes
 
 MAX_BUCKETS = 12
 MAX_PADDING_SHARE = 0.15
+# An episode of sentences is short: few shapes save more time than padding costs, and more tasks meet in an update.
+MAX_PADDING_SHARE_OF_SENTENCES = 0.4
 
 
 class Example(NamedTuple):
@@ -69,8 +71,9 @@ class Split:
     """The episodes of training, validation or test.
 
     To train, draw a bucket for each update, then its episodes with `sample`. Every task is then expected to have the
-    same share of the episodes drawn, and every episode of a task is as likely as any other, though an update sees
-    episodes of one bucket only: a bucket is drawn as often as its episodes would be if they were drawn one by one.
+    same share of the episodes drawn, unless some are emphasised, and every episode of a task is as likely as any other,
+    though an update sees episodes of one bucket only: a bucket is drawn as often as its episodes would be if they were
+    drawn one by one.
 
     Attributes:
       buckets: by length, the same lengths in every split; one may be empty.
@@ -154,14 +157,18 @@ def sample(rng: jax.Array, bucket: Bucket) -> Example:
     return take(bucket, jnp.asarray(bucket.first_rows)[task] + row)
 
 
-def make_splits(splits: dict[str, Episodes]) -> dict[str, Split]:
+def make_splits(
+    splits: dict[str, Episodes], *, max_padding_share: float = MAX_PADDING_SHARE, emphasis: Mapping[int, float] = {}
+) -> dict[str, Split]:
     """Puts episodes into buckets of the same lengths for all splits.
 
-    They are as few as keep padding at `MAX_PADDING_SHARE` of the steps, those of training and those of all splits
+    They are as few as keep padding at `max_padding_share` of the steps, those of training and those of all splits
     together, whether each episode counts alike or each task; and at most `MAX_BUCKETS`, whatever padding that takes.
 
     Args:
       splits: the episodes of each split, among them `'train'`.
+      max_padding_share: fewer buckets mean more padding, and more tasks in an update.
+      emphasis: how many times as often as the others a task is drawn; 1 for those that are not in it.
 
     Returns:
       The splits by the same names.
@@ -172,9 +179,9 @@ def make_splits(splits: dict[str, Episodes]) -> dict[str, Split]:
     measures = [(lengths, even), (train.lengths, _even(train.tasks))]
     measures += [(lengths, np.ones(len(lengths))) for lengths, _ in measures]
     for bounds in optimal_bounds(lengths, even):
-        if all(_padding_share(*measure, bounds) <= MAX_PADDING_SHARE for measure in measures):
+        if all(_padding_share(*measure, bounds) <= max_padding_share for measure in measures):
             break
-    return {name: _make_split(episodes, bounds) for name, episodes in splits.items()}
+    return {name: _make_split(episodes, bounds, emphasis) for name, episodes in splits.items()}
 
 
 def optimal_bounds(lengths: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
@@ -218,8 +225,8 @@ def _padding_share(lengths: np.ndarray, weights: np.ndarray, bounds: np.ndarray)
     return 1 - np.dot(weights, lengths) / np.dot(weights, bounds[np.searchsorted(bounds, lengths)])
 
 
-def _make_split(episodes: Episodes, bounds: np.ndarray) -> Split:
-    weights = _even(episodes.tasks)
+def _make_split(episodes: Episodes, bounds: np.ndarray, emphasis: Mapping[int, float]) -> Split:
+    weights = _even(episodes.tasks) * np.array([emphasis.get(task, 1.0) for task in episodes.tasks.tolist()])
     firsts = np.cumsum(episodes.lengths) - episodes.lengths
     buckets, shares = [], []
     for shorter, num_steps in zip([0, *bounds[:-1]], bounds, strict=True):

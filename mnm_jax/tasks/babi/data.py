@@ -10,7 +10,7 @@ import pathlib
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from mnm_jax import _checks, _paths
 from mnm_jax._files import whole_file
 from mnm_jax.tasks.babi import stories as stories_lib
-from mnm_jax.tasks.babi.buckets import Split, make_splits
+from mnm_jax.tasks.babi.buckets import MAX_PADDING_SHARE, MAX_PADDING_SHARE_OF_SENTENCES, Split, make_splits
 from mnm_jax.tasks.babi.encoding import LAYOUTS, MARKS, Episodes, Vocabulary, encode, longest_sentence, make_vocabulary
 from mnm_jax.tasks.babi.overlap import count_questions, seen_questions
 from mnm_jax.tasks.babi.stories import CONFIGS, TASK_NAMES, Story
@@ -99,6 +99,7 @@ def load(
     layout: str = "stream",
     *,
     validation_seed: int = 0,
+    emphasis: Mapping[int, float] | None = None,
     archive: str | os.PathLike[str] | None = None,
     archive_sha256: str | None = None,
     cache_directory: str | os.PathLike[str] | None = None,
@@ -112,6 +113,7 @@ def load(
         question after the statements before it, without the questions before it; `'sentences'`: as a stream, but a step
         reads a whole sentence.
       validation_seed: chooses the tenth of each task's training stories that is held out.
+      emphasis: how many times as often as the others a task is drawn in training.
       archive: path of `tasks_1-20_v1-2.tar.gz`, or of the directory into which it was extracted; else the environment
         variable `BABI_ARCHIVE` names it; else the official one is downloaded.
       archive_sha256: which archive it must have been, for a training that goes on. If its arrays are in the cache, the
@@ -161,7 +163,9 @@ def load(
             _save(cache, vocabulary, episodes)
         except OSError as error:
             warnings.warn(f"no cache: {directory} cannot be written to ({error}); {_HOW_TO_MOVE}", stacklevel=2)
-    return Data(config, tasks, layout, validation_seed, archive_sha256, vocabulary, **make_splits(episodes))
+    share = MAX_PADDING_SHARE_OF_SENTENCES if layout == "sentences" else MAX_PADDING_SHARE
+    splits = make_splits(episodes, max_padding_share=share, emphasis=emphasis or {})
+    return Data(config, tasks, layout, validation_seed, archive_sha256, vocabulary, **splits)
 
 
 _HOW_TO_MOVE = "XDG_CACHE_HOME names another place for it"

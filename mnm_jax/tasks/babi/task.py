@@ -35,6 +35,8 @@ class Babi:
       tasks: which of 1 to 20; kept in ascending order.
       data: `'en'` or `'en-10k'`.
       layout: `'stream'`, `'question'` or `'sentences'`, see `load`.
+      emphasized: tasks that training draws `emphasis` times as often as each of the others.
+      emphasis: see `emphasized`.
       validation_seed: chooses the training stories that are held out for validation.
       archive_sha256: of the archive that it is made from.
     """
@@ -42,6 +44,8 @@ class Babi:
     tasks: tuple[int, ...] = tuple(TASK_NAMES)
     data: str = "en-10k"
     layout: str = "stream"
+    emphasized: tuple[int, ...] = ()
+    emphasis: float = 3.0
     validation_seed: int = 0
     archive_sha256: str = OFFICIAL_SHA256
 
@@ -53,6 +57,11 @@ class Babi:
         stories.check_tasks(self.tasks)
         # A configuration file has lists, which cannot be hashed.
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
+        object.__setattr__(self, "emphasized", tuple(sorted(set(map(int, self.emphasized)))))
+        if not set(self.emphasized) <= set(self.tasks):
+            raise ValueError(f"emphasized must be among the tasks {self.tasks}, got {self.emphasized}")
+        if not 0 < self.emphasis < math.inf:
+            raise ValueError(f"emphasis must be above 0 and finite, got {self.emphasis!r}")
 
     @property
     def loaded(self) -> Data:
@@ -161,6 +170,7 @@ def _load(task: Babi) -> Data:
         task.tasks,
         task.layout,
         validation_seed=task.validation_seed,
+        emphasis=dict.fromkeys(task.emphasized, task.emphasis),
         archive_sha256=task.archive_sha256,
     )
 

@@ -98,6 +98,24 @@ def test_every_episode_is_in_the_smallest_bucket_that_it_fits(splits, lengths_an
     assert splits["train"].num_episodes == splits["train"].num_questions == 200
 
 
+def test_a_task_may_be_drawn_more_often(lengths_and_tasks):
+    episodes = make_episodes(*lengths_and_tasks)
+    plain, emphatic = (make_splits({"train": episodes}, emphasis=emphasis)["train"] for emphasis in ({}, {2: 3.0}))
+
+    def shares(split):
+        drawn = dict.fromkeys(np.unique(episodes.tasks).tolist(), 0.0)
+        for bucket, share in zip(split.buckets, split.shares, strict=True):
+            for task, of_task in zip(
+                np.unique(bucket.tasks), np.diff(bucket.cumulative_shares, prepend=0), strict=True
+            ):
+                drawn[int(task)] += share * of_task
+        return np.array(list(drawn.values()))
+
+    num_tasks = len(shares(plain))
+    np.testing.assert_allclose(shares(plain), 1 / num_tasks, rtol=1e-5)
+    np.testing.assert_allclose(shares(emphatic), np.array([3.0] + [1.0] * (num_tasks - 1)) / (num_tasks + 2), rtol=1e-5)
+
+
 def test_take_marks_answers_and_padding(splits):
     bucket = splits["train"].buckets[-1]
     rows = np.array([[0, 1, 0], [1, 1, 0]])
