@@ -35,7 +35,8 @@ class Babi:
       tasks: which of 1 to 20; kept in ascending order.
       data: `'en'` or `'en-10k'`.
       layout: `'stream'`, `'question'` or `'sentences'`, see `load`.
-      emphasized: tasks that training draws `emphasis` times as often as each of the others.
+      emphasized: tasks that training draws `emphasis` times as often as each of the others; kept in ascending order,
+        without those that are not among `tasks`.
       emphasis: see `emphasized`.
       validation_seed: chooses the training stories that are held out for validation.
       archive_sha256: of the archive that it is made from.
@@ -57,9 +58,7 @@ class Babi:
         stories.check_tasks(self.tasks)
         # A configuration file has lists, which cannot be hashed.
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
-        object.__setattr__(self, "emphasized", tuple(sorted(set(map(int, self.emphasized)))))
-        if not set(self.emphasized) <= set(self.tasks):
-            raise ValueError(f"emphasized must be among the tasks {self.tasks}, got {self.emphasized}")
+        object.__setattr__(self, "emphasized", tuple(sorted(set(map(int, self.emphasized)) & set(self.tasks))))
         if not 0 < self.emphasis < math.inf:
             raise ValueError(f"emphasis must be above 0 and finite, got {self.emphasis!r}")
 
