@@ -14,10 +14,11 @@ from mixing import Mixing
 from recall import BUCKETED, SEEDS, SETTINGS, TASK, assert_equal, build
 
 from mnm_jax import training
-from mnm_jax.tasks import Dictionary, MultiQueryRecall, algorithmic
+from mnm_jax.tasks import Dictionary, MazeTask, MultiQueryRecall, algorithmic
 
 MODELS = ("mnm_p", "feedback_alignment", "titans", "lstm", "salu", "attention", "modul", "ntm", "dnc")
 TASKS = (
+    MazeTask(size=5, episode_length=4),
     BUCKETED,
     Dictionary(num_pairs=2, source_alphabet_size=2, target_alphabet_size=2),
     algorithmic.AssociativeRecall(num_bits=3, item_length=2, max_items=3),
