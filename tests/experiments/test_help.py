@@ -41,3 +41,30 @@ def test_help_says_what_the_defaults_are_and_which_is_which(pages):
     assert "--parallel=none|data|seeds" in page
     assert "--config=experiments/configs/babi.py:NAME, single if not given" in page
     assert all(f"`{name}`: " in page for name in ("single", "joint", "tiny"))
+
+
+def test_paths_are_expanded_in_every_flag(tmp_path):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    results = run_all(
+        [
+            ["--workdir=~/used"],
+            ["--workdir=$PLACE/used"],
+            ["--workdir=new", "--babi_archive=~/used/file"],
+            ["--ask=~/used"],
+        ],
+        tmp_path,
+        "experiments.babi",
+        HOME=str(tmp_path),
+        PLACE=str(tmp_path),
+    )
+    messages = (
+        f"--workdir={tmp_path}/used exists; pass --resume",
+        f"--workdir={tmp_path}/used exists; pass --resume",
+        f"{tmp_path}/used/file is truncated or damaged, or no .tar.gz",
+        f"{tmp_path}/used is not the directory of one run",
+    )
+    for (code, _, err), message in zip(results, messages, strict=True):
+        assert code == 2
+        assert err.startswith(f"error: {message}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["used"]
