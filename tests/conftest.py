@@ -42,6 +42,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 SLOWEST = (
     "test_processes.py",
     "test_babi.py",
+    "test_settings.py",
     "test_kills.py",
     "test_training.py",
     "test_speed.py",
