@@ -1,4 +1,4 @@
-"""Every model under JAX's settings, each in a process of its own; and the types of every cell."""
+"""Every cell under JAX's settings, each in a process of its own; and the types of every cell."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from settings_program import CELLS, make_cell
 
 import mnm_jax as mnm
 from mnm_jax import models
@@ -39,6 +40,10 @@ def run_program():
     return run
 
 
+def test_no_cell_is_left_out():
+    assert {type(make_cell(name)) for name in CELLS} == {type(make_cell(name)) for name in models.NAMES}
+
+
 def test_double_precision_leaves_parameters_states_and_draws_as_they_are(run_program):
     found, usual = run_program("trace", "sample", JAX_ENABLE_X64="1"), run_program("sample")
     for name, types in found["trace"].items():
@@ -48,11 +53,12 @@ def test_double_precision_leaves_parameters_states_and_draws_as_they_are(run_pro
 
 def test_no_rank_is_promoted_and_another_random_number_generator_will_do(run_program):
     found = run_program("trace", "sample", JAX_NUMPY_RANK_PROMOTION="raise", JAX_DEFAULT_PRNG_IMPL="rbg")
-    assert found["trace"].keys() == set(models.NAMES)
+    assert found["trace"].keys() == set(CELLS)
 
 
 def test_nothing_is_infinite_or_not_a_number_where_all_is_well(run_program):
-    found = run_program("run", "sample", JAX_DEBUG_INFS="1", JAX_DEBUG_NANS="1")["run"]
+    found = run_program("run", JAX_DEBUG_INFS="1", JAX_DEBUG_NANS="1")["run"]
+    assert found.keys() == set(CELLS)
     assert all(value > 0 for value in found.values())
 
 
