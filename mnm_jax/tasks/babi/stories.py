@@ -63,8 +63,9 @@ OFFICIAL_SHA256 = "0364ebde659f14d11bc21744516c5ec49d3d06cb692733f66680771244998
 # Seconds without anything arriving after which a download is given up.
 _PATIENCE = 15.0
 _CHUNK = 2**20
+_HOW_TO_NAME = "name a copy of it by the argument archive or the environment variable BABI_ARCHIVE"
 
-# Bounds, each several times what the official archive has: bytes of one file and of all, files, and digits of a number.
+# Bounds, each several times what the stories take: bytes of one file and of all, files, and digits of a number.
 _MAX_FILE = 2**25
 _MAX_ARCHIVE = 2**29
 _MAX_MEMBERS = 10_000
@@ -182,9 +183,6 @@ def download(directory: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-_HOW_TO_NAME = "name a copy of it by the argument archive or the environment variable BABI_ARCHIVE"
-
-
 def _fetch(url: str) -> Iterator[bytes]:
     """What is at an address, piece by piece.
 
@@ -270,11 +268,11 @@ class _Reader(Protocol):
 
 
 class _Bounded:
-    """A stream that gives no more than so many bytes, and says so."""
+    """A stream that gives no more than `_MAX_ARCHIVE` bytes, and says so."""
 
-    def __init__(self, stream: _Reader, size: int) -> None:
+    def __init__(self, stream: _Reader) -> None:
         self._stream = stream
-        self._left = size
+        self._left = _MAX_ARCHIVE
 
     def read(self, size: int = -1) -> bytes:
         """Reads on; what is asked for is given in parts, so that nobody gets more than there is."""
@@ -290,7 +288,7 @@ def _extract(archive: str | os.PathLike[str], names: set[str]) -> dict[str, byte
     contents = {}
     try:
         with gzip.open(archive) as compressed:
-            stream = _Bounded(compressed, _MAX_ARCHIVE)
+            stream = _Bounded(compressed)
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 for i, member in enumerate(tar):
                     if i == _MAX_MEMBERS:
