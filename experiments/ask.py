@@ -27,6 +27,7 @@ from absl import flags
 from experiments import command_line
 from mnm_jax import _paths, training
 from mnm_jax.analysis import similarity
+from mnm_jax.cells import ChainedMNM
 from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi import Babi, Example, Vocabulary
 from mnm_jax.tasks.babi.encoding import MARKS, NO_SYMBOL
@@ -113,7 +114,8 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
 
     Returns:
       The answer, its probability, and the earlier steps whose write keys the read key of the last step resembles most,
-      each with the cosine similarity, the mean over heads; none for a model without a written memory.
+      each with the cosine similarity, the mean over heads; none for a model without a written memory. Of a model that
+      reads in a chain, for each read the one step whose writes its key resembles most.
     """
     steps = _split(loaded.task, symbols)
     num_steps, last = _PADDING, len(steps) - 1
@@ -130,13 +132,31 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
     probabilities = np.asarray(jax.nn.softmax(outputs[last]))
     answer = int(probabilities.argmax())
     resembling = []
-    # What reads in a chain has other heads to read than to write.
-    if trace and trace.read_keys.shape == trace.write_keys.shape:
+    if isinstance(loaded.cell, ChainedMNM):
+        resembling = _follow_chain(np.asarray(trace.read_keys)[last], np.asarray(trace.write_keys)[1 : last + 1])
+    elif trace:
         # Without the last step itself, whose own write tells nothing of the story.
         similarities = similarity.resemblance(np.asarray(trace.read_keys)[last], np.asarray(trace.write_keys)[:last])
         nearest = np.argsort(-similarities, kind="stable")[:_NUM_RESEMBLING]
         resembling = [(int(step), float(similarities[step])) for step in nearest]
     return loaded.task.loaded.vocabulary.answers[answer], float(probabilities[answer]), resembling
+
+
+def _follow_chain(read_keys: np.ndarray, write_keys: np.ndarray) -> list[tuple[int, float]]:
+    """For each read, the step one of whose writes its key resembles most, and the cosine similarity.
+
+    Args:
+      read_keys: `[K, key_size]`, of the last step.
+      write_keys: `[T - 1, H, key_size]`, of all steps but the first: a step writes what the step before has decided.
+    """
+    if not len(write_keys):
+        return []
+    written = write_keys.reshape(-1, 1, write_keys.shape[-1])
+    resemblances = [similarity.resemblance(key[None], written) for key in read_keys]
+    best = [int(resemblance.argmax()) for resemblance in resemblances]
+    return [
+        (i // write_keys.shape[1], float(resemblance[i])) for i, resemblance in zip(best, resemblances, strict=True)
+    ]
 
 
 @functools.partial(jax.jit, static_argnums=0)

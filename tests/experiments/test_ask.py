@@ -39,7 +39,7 @@ def loaded(request, tmp_path_factory):
     return load_untrained(request.param, "stream", tmp_path_factory)
 
 
-def load_untrained(model, layout, tmp_path_factory):
+def load_untrained(model, layout, tmp_path_factory, **options):
     directory = tmp_path_factory.mktemp("ask")
     archive = write_archive(directory / "archive.tar.gz", make_contents())
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +47,7 @@ def load_untrained(model, layout, tmp_path_factory):
         patch.setenv("HOME", str(directory))
         task = Babi((1, 2), layout=layout, archive_sha256=sha256(archive))
         configuration = training.Configuration(
-            "babi", model, (0,), task, models.ModelSettings(4, 4), training.TrainingSettings(num_updates=1)
+            "babi", model, (0,), task, models.ModelSettings(4, 4, **options), training.TrainingSettings(num_updates=1)
         )
         cell = configuration.cell()
         symbol = np.int32(0)
@@ -89,6 +89,22 @@ def test_a_model_that_reads_sentences_is_asked_likewise(tmp_path_factory):
     assert shown == {"ada went to the cellar .", "where is ada ?", "ben went to the yard ."}
     (complaint,) = ask.answer_all(loaded, ["Ada went to the yard the yard the yard the yard."])
     assert complaint == f"not read: 12 words and marks are more than the {width} of any it learned"
+
+
+def test_a_chain_of_reads_is_shown_read_by_read(tmp_path_factory):
+    chained = {"num_layers": 2, "num_heads": 3, "relation_size": 2, "num_reads": 2}
+    loaded = load_untrained("mnm_p", "sentences", tmp_path_factory, **chained)
+    symbols = [number for line in STORY for number in ask.encode(line, loaded.task.loaded.vocabulary)]
+    *_, resembling = ask.ask(loaded, symbols)
+    assert len(resembling) == 2
+    steps = Sentence(ask._split(loaded.task, symbols))
+    trace = mnm.unroll(loaded.cell, loaded.variables, steps).trace
+    for key, (step, value) in zip(np.asarray(trace.read_keys[-1]), resembling, strict=True):
+        written = np.asarray(trace.write_keys[1:])  # What step 0 decided is written at step 1.
+        similarities = written @ key / (np.linalg.norm(written, axis=-1) * np.linalg.norm(key))
+        assert value == pytest.approx(float(similarities.max()), abs=1e-4)
+        assert similarities[step].max() == similarities.max()
+    assert ask.ask(loaded, symbols[-4:])[2] == []
 
 
 def test_a_story_is_read_line_by_line(loaded):
