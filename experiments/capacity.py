@@ -1,0 +1,326 @@
+"""Capacity and forgetting: how many random pairs a memory holds that are each written once.
+
+    python -m experiments.capacity RUN [RUN...] --output=DIR [--max_pairs=128] [--num_draws=32]
+    python -m experiments.capacity --output=DIR      # Draws the figures again, from DIR/capacity.json alone.
+
+A RUN is the directory of a trained model with a memory that is written (MNM with any rule, SALU), or of several; all
+memories must have the same width and depth. Each is measured as it was trained, at the mean rate of its controller, on
+random pairs and, if it was trained on the dictionary, on pairs in the code of its controller; then at the rate that is
+best for it; and the same rule untrained, at the rate that is best for that. Linear memories, and tables used as well as
+they allow, of as many floats, are always measured too. DIR gets
+
+- `capacity.json`: all the numbers;
+- `held.md`, `held.csv`: the table, pairs held per 1,000 weights;
+- `held.png`: the same as a figure;
+- `capacity.png`: recall against the number of pairs;
+- `forgetting.png`: the first pair as others are written, and all pairs at the end by their age;
+- `overwriting.png`: a key that is written again with a new value;
+- `interference.png`: two pairs with near keys.
+"""
+
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import flags
+
+import mnm_jax as mnm
+from experiments import command_line
+from mnm_jax import models, rules, training
+from mnm_jax._files import write_whole
+from mnm_jax.analysis import capacity, capacity_figures, stores
+from mnm_jax.analysis.capacity import Code, Draws, Measured
+from mnm_jax.tasks.dictionary import Dictionary
+
+PyTree = Any
+
+_USAGE = "usage: python -m experiments.capacity RUN [RUN...] --output=DIR"
+_OUTPUT = flags.DEFINE_string("output", None, "Directory for the numbers, the table and the figures.")
+_MAX_PAIRS = flags.DEFINE_integer("max_pairs", 128, "How many pairs are written into one memory.", lower_bound=2)
+_NUM_DRAWS = flags.DEFINE_integer("num_draws", 32, "How many times pairs are drawn for each seed.", lower_bound=1)
+
+_NUMBERS = "capacity.json"
+_TABLES = (stores.salu, stores.ntm, stores.dnc, stores.attention)
+_COSINES = (*(i / 10 for i in range(-10, 10)), 0.95, 0.98, 1.0)
+_NUM_EPISODES = 64
+_SEARCH_DRAWS = 16
+_REFERENCE_SEEDS = 3
+
+
+class Options(NamedTuple):
+    """How to measure: see the flags."""
+
+    max_pairs: int
+    num_draws: int
+
+
+class Subject(NamedTuple):
+    """A memory to measure, of `G` seeds.
+
+    Attributes:
+      model: its name.
+      kind: `'trained'`, `'untrained'` or `'reference'`.
+      store: what it does.
+      params: with a leading axis `G`.
+      setting: what its controller decides on the average, with a leading axis `G`; `None` without one.
+      candidates: the settings among which the best is looked for.
+      code: of its controller, with a leading axis `G`; `None` if it is not known.
+      normalize: whether keys and values are drawn with a root mean square of 1.
+    """
+
+    model: str
+    kind: str
+    store: stores.Store
+    params: PyTree
+    setting: stores.Setting | None
+    candidates: Sequence[stores.Setting]
+    code: Code | None = None
+    normalize: tuple[bool, bool] = (True, True)
+
+
+def find_runs(paths: Sequence[str]) -> list[pathlib.Path]:
+    """The directories of the models in some working directories, each of which may also be that of a single one.
+
+    Raises:
+      ValueError: if there is no run in one of them.
+    """
+    found = []
+    for path in map(pathlib.Path, paths):
+        inside = sorted(config.parent for config in path.glob(f"*/{training.CONFIG}"))
+        if not (runs := [path] if (path / training.CONFIG).is_file() else inside):
+            raise ValueError(f"{path} holds no run: wanted {training.CONFIG} in it, or in a directory in it")
+        found += runs
+    return found
+
+
+def load_subjects(directory: pathlib.Path) -> list[Subject]:
+    """The memory of a run, trained and untrained; none if it is not one that can be measured.
+
+    Raises:
+      ValueError: if the run cannot be loaded, or was trained on a task whose episodes cannot be drawn.
+    """
+    configuration = training.Configuration.load(directory)
+    task, cell = configuration.task, configuration.cell()
+    store = stores.of_cell(cell)
+    if store is None:
+        return []
+    if not hasattr(task, "sample"):
+        raise ValueError(f"{directory}: trained on {configuration.experiment}, whose episodes are not drawn at random")
+    episodes = training.sample_batch(task, jax.random.key(configuration.training.evaluation_seed), _NUM_EPISODES)
+    variables = [training.load(directory, seed=seed).variables for seed in configuration.seeds]
+    trained = [stores.of_trained(cell, each, episodes.inputs) for each in variables]
+    code = None
+    if isinstance(task, Dictionary) and isinstance(cell, mnm.cells.MNM):
+        code = _stack([own_code(task, cell, each) for each in variables])
+    setting = _stack([each.setting for each in trained])
+    mean = {name: value.mean(axis=0) for name, value in setting.items()}
+    is_normal = [getattr(cell, f"{name}_normalization", "rms") == "rms" for name in ("key", "value")]
+    subject = functools.partial(Subject, model=configuration.model, store=store, normalize=tuple(is_normal))
+    return [
+        subject(
+            kind="trained",
+            params=_stack([each.params for each in trained]),
+            setting=setting,
+            candidates=store.candidates(mean),
+            code=code,
+        ),
+        subject(
+            kind="untrained", params=_drawn(store, configuration.seeds), setting=None, candidates=store.candidates()
+        ),
+    ]
+
+
+def own_code(task: Dictionary, cell: nn.Module, variables: PyTree) -> Code:
+    """The keys and values that a controller writes as it reads dictionaries: of each pair the strongest write.
+
+    Args:
+      task: what it was trained on.
+      cell: an MNM.
+      variables: its variables.
+    """
+    pair_size = 2 * task.word_length + 1
+    inputs = training.sample_batch(task, jax.random.key(1), _NUM_EPISODES).inputs[:, : task.num_pairs * pair_size]
+    trace = mnm.unroll_batch(cell, variables, inputs).trace
+    rate = np.asarray(trace.rate).reshape(_NUM_EPISODES, task.num_pairs, pair_size, -1).mean(axis=-1)
+    strongest = rate.argmax(axis=2) + np.arange(0, inputs.shape[1], pair_size)
+    pick = lambda leaf: np.take_along_axis(np.asarray(leaf)[:, :, 0], strongest[..., None], axis=1)  # noqa: E731
+    keys, values = (pick(leaf).reshape(-1, leaf.shape[-1]) for leaf in (trace.write_keys, trace.write_values))
+    return capacity.Code.of(keys, values)
+
+
+def references(settings: models.ModelSettings) -> list[Subject]:
+    """Linear memories, and tables, of as many floats as the memory of a model of this size; untrained."""
+    linear = models.build("gated_delta", settings, output_size=1, vocabulary_size=None, num_steps=1).memory_spec
+    spec = settings.memory_spec
+    whole = {"rate": 1.0}  # A linear memory takes a pair at once.
+    chosen = [
+        ("delta_rule", stores.written(rules.gated_delta(), linear), [whole | {"keep": 1.0}]),
+        ("outer_product", stores.written(stores.outer_product(), linear), [whole]),
+        *((store.__name__, store(spec), store(spec).candidates()) for store in _TABLES),
+    ]
+    return [
+        Subject(name, "reference", store, _drawn(store, range(_REFERENCE_SEEDS)), None, candidates)
+        for name, store, candidates in chosen
+    ]
+
+
+def _drawn(store: stores.Store, seeds: Sequence[int]) -> PyTree:
+    """What a store begins with before any training, a row for each seed."""
+    return _stack([jax.jit(store.init)(jax.random.key(seed)) for seed in seeds])
+
+
+def _stack(trees: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def measure(subject: Subject, options: Options) -> list[Measured]:
+    """Measures a memory at the setting of its controller, if it has one, and at the setting that is best for it."""
+    store, params = subject.store, subject.params
+    leaves = jax.tree.leaves(params)
+    num_seeds = len(leaves[0]) if leaves else _REFERENCE_SEEDS
+    counts = capacity.numbers_of_pairs(options.max_pairs)
+
+    def draw(seed: int, num_draws: int, code: Code | None = None) -> Draws:
+        size = (num_seeds, num_draws)
+        return capacity.draw(jax.random.key(seed), store, size, options.max_pairs, subject.normalize, code)
+
+    draws = draw(0, options.num_draws)
+
+    def at(kind: str, setting: stores.Setting, draws: Draws, tried: list[dict[str, float]]) -> Measured:
+        found, curves = capacity.measure(store, params, setting, draws, _COSINES)
+        held, most = (
+            capacity.interval(found, functools.partial(statistic, counts))
+            for statistic in (capacity.pairs_held, capacity.most_found)
+        )
+        return Measured(
+            model=subject.model,
+            kind=kind,
+            key_size=store.key_size,
+            value_size=store.value_size,
+            num_weights=store.num_weights(),
+            num_floats=store.num_floats(),
+            num_seeds=num_seeds,
+            num_draws=options.num_draws,
+            max_pairs=options.max_pairs,
+            setting=_numbers(setting),
+            tried=tried,
+            held=tuple(map(float, held)),
+            most=tuple(map(float, most)),
+            curves=curves,
+        )
+
+    results = []
+    if subject.setting is not None:
+        results.append(at("trained", subject.setting, draws, []))
+    if subject.code is not None:
+        results.append(at("own", subject.setting, draw(0, options.num_draws, subject.code), []))
+    search = draw(1, min(options.num_draws, _SEARCH_DRAWS)).pairs
+    best, held = capacity.best_setting(counts, store, params, subject.candidates, search)
+    tried = [
+        _numbers(setting) | {"pairs_held": number} for setting, number in zip(subject.candidates, held, strict=True)
+    ]
+    kind = "tuned" if subject.kind == "trained" else subject.kind
+    return [*results, at(kind, capacity.spread(best, num_seeds), draws, tried)]
+
+
+def _numbers(setting: stores.Setting) -> dict[str, float]:
+    return {name: float(f"{np.mean(value):.4g}") for name, value in setting.items()}
+
+
+def measure_all(paths: Sequence[str], options: Options) -> list[Measured]:
+    """Measures the memories of some runs, and what to compare them with.
+
+    Args:
+      paths: see `find_runs`. Models without such a memory are left out.
+      options: how to measure.
+
+    Raises:
+      ValueError: if a path holds no run, a run cannot be measured, or the memories are not of one size.
+    """
+    subjects, sizes = [], {}
+    for directory in find_runs(paths):
+        if not (found := load_subjects(directory)):
+            print(f"{directory}: left out, for its model has no memory into which single pairs are written")
+            continue
+        subjects += found
+        sizes[directory] = training.Configuration.load(directory).model_settings
+    if not subjects:
+        raise ValueError(f"nothing to measure in {', '.join(paths)}: wanted a model with an MNM or a SALU")
+    first, settings = next(iter(sizes.items()))
+    for directory, other in sizes.items():
+        if other.memory_spec != settings.memory_spec:
+            raise ValueError(
+                f"the memories of {first} and {directory} differ in size, {settings.memory_spec} and "
+                f"{other.memory_spec}: measure them apart"
+            )
+    known = {subject.model for subject in subjects}
+    results = []
+    for subject in [*subjects, *(each for each in references(settings) if each.model not in known)]:
+        for result in measure(subject, options):
+            held = f"{result.held[0]:.1f} pairs held, {result.held_per_thousand[0]:.1f} per 1,000 weights"
+            print(f"{subject.model}, {result.kind}: {held}", flush=True)
+            results.append(result)
+    return results
+
+
+def save(results: Sequence[Measured], path: pathlib.Path) -> None:
+    """Writes all the numbers."""
+    lines = ",\n".join(json.dumps(result.to_json(), separators=(",", ":")) for result in results)
+    write_whole(path, f"[{lines}]\n")
+
+
+def load(path: pathlib.Path) -> list[Measured]:
+    """Reads what `save` wrote.
+
+    Raises:
+      ValueError: if there is no such file, or it holds something else.
+    """
+    try:
+        return [Measured.from_json(contents) for contents in json.loads(path.read_text())]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not hold what this program measures: {error!r}") from error
+
+
+def draw(results: Sequence[Measured], output: pathlib.Path) -> list[pathlib.Path]:
+    """Writes table and figures, and returns their paths, the table for people first."""
+    texts = {"held.md": capacity_figures.to_markdown(results), "held.csv": capacity_figures.to_csv(results)}
+    paths = [output / name for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text)
+    for name, make in capacity_figures.FIGURES.items():
+        paths.append(output / f"{name}.png")
+        make(results).savefig(paths[-1])
+    return paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures the runs on the command line, or takes what was measured, and writes table and figures."""
+    if _OUTPUT.value is None:
+        raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
+    output = pathlib.Path(_OUTPUT.value)
+    try:
+        if len(argv) > 1:
+            output.mkdir(parents=True, exist_ok=True)
+            save(measure_all(argv[1:], Options(_MAX_PAIRS.value, _NUM_DRAWS.value)), output / _NUMBERS)
+        paths = draw(load(output / _NUMBERS), output)
+    except ValueError as error:
+        raise command_line.UsageError(error) from error
+    except OSError as error:
+        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
+    for path in [output / _NUMBERS, *paths]:
+        print(path)
+    print(f"\n{paths[0].read_text()}", end="")
+
+
+def run() -> None:
+    """Runs the program."""
+    command_line.run(main, takes_arguments=True)
+
+
+if __name__ == "__main__":
+    run()
