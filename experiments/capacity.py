@@ -31,7 +31,7 @@ from absl import flags
 
 import mnm_jax as mnm
 from experiments import command_line
-from mnm_jax import models, rules, training
+from mnm_jax import _paths, models, rules, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis import capacity, capacity_figures, stores
 from mnm_jax.analysis.capacity import Code, Draws, Measured
@@ -90,7 +90,7 @@ def find_runs(paths: Sequence[str]) -> list[pathlib.Path]:
       ValueError: if there is no run in one of them.
     """
     found = []
-    for path in map(pathlib.Path, paths):
+    for path in map(_paths.expand, paths):
         inside = sorted(config.parent for config in path.glob(f"*/{training.CONFIG}"))
         if not (runs := [path] if (path / training.CONFIG).is_file() else inside):
             raise ValueError(f"{path} holds no run: wanted {training.CONFIG} in it, or in a directory in it")
@@ -155,8 +155,8 @@ def own_code(task: Dictionary, cell: nn.Module, variables: PyTree) -> Code:
 
 def references(settings: models.ModelSettings) -> list[Subject]:
     """Linear memories, and tables, of as many floats as the memory of a model of this size; untrained."""
-    linear = models.build("gated_delta", settings, output_size=1, vocabulary_size=None, num_steps=1).memory_spec
     spec = settings.memory_spec
+    linear = rules.gated_delta().fit(spec)
     whole = {"rate": 1.0}  # A linear memory takes a pair at once.
     chosen = [
         ("delta_rule", stores.written(rules.gated_delta(), linear), [whole | {"keep": 1.0}]),
@@ -302,7 +302,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures the runs on the command line, or takes what was measured, and writes table and figures."""
     if _OUTPUT.value is None:
         raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
-    output = pathlib.Path(_OUTPUT.value)
+    output = _paths.expand(_OUTPUT.value)
     try:
         if len(argv) > 1:
             output.mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, takes_arguments=True)
+    command_line.run(main, document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnm_jax import interface
 from mnm_jax.analysis.stores import Setting, Store
-from mnm_jax.interface import RMS_EPSILON
 
 PyTree = Any
 
@@ -96,12 +96,8 @@ def draw_vectors(rng: jax.Array, shape: tuple[int, ...], *, normalize: bool = Tr
       shape: `[..., size]`.
       normalize: whether they are divided; see `interface.Interface`.
     """
-    return _normalize_if(normalize, jnp.tanh(jax.random.normal(rng, shape)))
-
-
-def _normalize_if(wanted: bool, vectors: jax.Array) -> jax.Array:
-    scale = jax.lax.rsqrt(jnp.mean(jnp.square(vectors), axis=-1, keepdims=True) + RMS_EPSILON)
-    return vectors * scale if wanted else vectors
+    vectors = jnp.tanh(jax.random.normal(rng, shape))
+    return interface.normalize(vectors) if normalize else vectors
 
 
 def recall(counts: Sequence[int], store: Store, params: PyTree, setting: Setting, pairs: Pairs) -> Recall:
@@ -383,16 +379,16 @@ def best_setting(
       pairs: with leading axes `[G, D]`. They should not be the pairs on which the memory is measured afterwards.
 
     Returns:
-      The setting with the largest `pairs_held` (of those that differ by less than a tenth of a pair, the one that finds
-      most at all), and the pairs held with each candidate.
+      The setting with the largest `pairs_held` (of those that differ by less than a tenth of a pair, the one with the
+      smallest error), and the pairs held with each candidate.
     """
-    held, most = [], []
+    held, errors = [], []
     for setting in settings:
         result = over_draws(_at(recall, tuple(counts)), store, params, spread(setting, len(pairs.keys)), pairs)
-        found = curves(counts, result).found.mean(axis=(0, 1))
-        held.append(float(pairs_held(counts, found)))
-        most.append(float(most_found(counts, found)))
-    best = max(range(len(settings)), key=lambda i: (round(held[i], 1), most[i]))
+        measured = curves(counts, result)
+        held.append(float(pairs_held(counts, measured.found.mean(axis=(0, 1)))))
+        errors.append(float(np.nan_to_num(measured.error, nan=np.inf).mean()))
+    best = max(range(len(settings)), key=lambda i: (round(held[i], 1), -errors[i]))
     return settings[best], held
 
 
@@ -565,10 +561,10 @@ def draw(
             vectors = [draw_vectors(rng, shape, normalize=each) for rng, shape, each in parts]
         else:
             codes = (code.keys, code.values, code.values)
-            vectors = [
-                _normalize_if(each, mean + jax.random.normal(rng, shape) @ factor.T)
-                for (rng, shape, each), (mean, factor) in zip(parts, codes, strict=True)
-            ]
+            vectors = []
+            for (rng, shape, each), (mean, factor) in zip(parts, codes, strict=True):
+                drawn = mean + jax.random.normal(rng, shape) @ factor.T
+                vectors.append(interface.normalize(drawn) if each else drawn)
         return Draws(Pairs(*vectors[:2]), vectors[2])
 
     every = jax.vmap(jax.vmap(one, (0, None)))

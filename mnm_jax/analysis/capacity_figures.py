@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from mnm_jax import models
 from mnm_jax.analysis import style, tables
 from mnm_jax.analysis.capacity import THRESHOLD, Curve, Measured
 
@@ -19,6 +18,7 @@ _REFERENCES = {
     "delta_rule": style.Style("Delta rule, linear", "#404040", "s"),
     "outer_product": style.Style("Outer product, linear", "#8C8C8C", "o"),
 }
+_TABLES = ("salu", "ntm", "dnc", "attention")
 _KINDS = {
     "trained": ("trained", "-", "full"),
     "own": ("trained, own code", "-.", "top"),
@@ -157,6 +157,7 @@ def capacity(results: Sequence[Measured]) -> Figure:
         above.text(2.1, 0.5, "chance", size=8, color=_REFERENCE_COLOR)
         above.axhline(THRESHOLD, color="0.6", linewidth=0.8, zorder=0)
         above.set_title(name, size=10)
+        _mark_full(above, group)
         above.set_ylim(-0.03, 1.03)
         below.set_ylim(-0.05, 2.2)
         below.axhline(1, color="0.6", linewidth=0.8, zorder=0)
@@ -302,7 +303,7 @@ def _groups(results: Iterable[Measured]) -> dict[str, list[Measured]]:
     for result in sorted(results, key=_order):
         if result.model in _PAPER:
             paper.append(result)
-        elif result.model in (*_REFERENCES, "salu", "ntm", "dnc", "attention"):
+        elif result.model in (*_REFERENCES, *_TABLES):
             references.append(result)
         elif result.kind != "tuned":
             rules.append(result)
@@ -310,8 +311,8 @@ def _groups(results: Iterable[Measured]) -> dict[str, list[Measured]]:
 
 
 def _order(result: Measured) -> tuple[bool, tuple[int, str], int]:
-    last = result.model in models.MEMORIES and result.model not in _PAPER
-    return (result.model in _REFERENCES or last, style.order(result.model), list(_KINDS).index(result.kind))
+    is_last = result.model in (*_REFERENCES, *_TABLES)
+    return (is_last, style.order(result.model), list(_KINDS).index(result.kind))
 
 
 def _look(result: Measured) -> style.Style:
@@ -369,6 +370,15 @@ def _pairs_axis(axes: Axes, numbers: np.ndarray) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _mark_full(axes: Axes, group: Sequence[Measured]) -> None:
+    """Marks where the values have as many floats as there are weights: for a square matrix, the width of its keys."""
+    written = [result for result in group if result.model not in _TABLES]
+    for number in sorted({result.num_weights / result.value_size for result in written if result.kind != "untrained"}):
+        axes.axvline(number, color="0.6", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        text = f"{number:.0f} pairs: as many\nfloats of values\nas weights"
+        axes.annotate(text, (number, 0.02), (-3, 0), textcoords="offset points", size=6.5, ha="right", color="0.4")
 
 
 def _per_thousand_axis(axes: Axes, result: Measured) -> None:

@@ -22,7 +22,7 @@ from mnm_jax.cells.attention import attend
 from mnm_jax.cells.dnc import allocate, use
 from mnm_jax.cells.ntm import move
 from mnm_jax.cells.slots import address, num_slots_matching, write
-from mnm_jax.contract import Writer
+from mnm_jax.contract import Writer, join_params
 from mnm_jax.memory import Memory, Spec
 from mnm_jax.unrolling import unroll_batch
 from mnm_jax.writers import check_write_arguments
@@ -128,8 +128,8 @@ class _Written(Store):
 
     def init(self, rng: jax.Array) -> WrittenParams:
         rng_memory, rng_writer, rng_constants = jax.random.split(rng, 3)
-        writer = self.writer.init(rng_writer, self.spec), self.writer.constants(rng_constants, self.spec)
-        return WrittenParams(memory_lib.init(rng_memory, self.spec), {**writer[0], **writer[1]})
+        learned, constant = self.writer.init(rng_writer, self.spec), self.writer.constants(rng_constants, self.spec)
+        return WrittenParams(memory_lib.init(rng_memory, self.spec), join_params(learned, constant))
 
     def start(self, params: WrittenParams) -> PyTree:
         return self.writer.start(params.initial)
@@ -165,7 +165,6 @@ def outer_product() -> Writer:
     return _OuterProduct()
 
 
-@dataclasses.dataclass(frozen=True)
 class _OuterProduct(Writer):
     def write(
         self, params: PyTree, memory: Memory, keys: jax.Array, values: jax.Array, rate: jax.Array
@@ -433,7 +432,7 @@ def of_trained(cell: nn.Module, variables: PyTree, inputs: PyTree) -> Trained:
     """
     if isinstance(cell, cells.SALU):
         return _of_salu(cell, variables, inputs)
-    params = cell.apply(variables, method=lambda cell: WrittenParams(cell.initial_weights, dict(cell.writer_params)))
+    params = cell.apply(variables, method=lambda cell: WrittenParams(cell.initial_weights, cell.writer_params))
     trace = unroll_batch(cell, variables, inputs).trace
     values = {"rate": trace.rate, **trace.gates}
     per = {"rate": cell.rate_per} | {name: gate.per for name, gate in cell.writer.gates.items()}
