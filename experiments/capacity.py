@@ -5,8 +5,8 @@
 
 A RUN is the directory of a trained model with a memory that is written (MNM with any rule, SALU), or of several; all
 memories must have the same width and depth. Each is measured as it was trained, at the mean rate of its controller, on
-random pairs and, if it was trained on the dictionary, on pairs in the code of its controller; then at the rate that is
-best for it; and the same rule untrained, at the rate that is best for that. Linear memories, and tables used as well as
+random pairs and, if it was trained on the dictionary, on pairs of its controller's own; then at the rate that is best
+for it; and the same rule untrained, at the rate that is best for that. Linear memories, and tables used as well as
 they allow, of as many floats, are always measured too. DIR gets
 
 - `capacity.json`: all the numbers;
@@ -18,6 +18,7 @@ they allow, of as many floats, are always measured too. DIR gets
 - `interference.png`: two pairs with near keys.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -34,7 +35,7 @@ from experiments import command_line
 from mnm_jax import _paths, models, rules, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis import capacity, capacity_figures, stores
-from mnm_jax.analysis.capacity import Code, Draws, Measured
+from mnm_jax.analysis.capacity import Draws, Measured, Pairs
 from mnm_jax.tasks.dictionary import Dictionary
 
 PyTree = Any
@@ -50,6 +51,7 @@ _COSINES = (*(i / 10 for i in range(-10, 10)), 0.95, 0.98, 1.0)
 _NUM_EPISODES = 64
 _SEARCH_DRAWS = 16
 _REFERENCE_SEEDS = 3
+_MAX_OWN_PAIRS = 64
 
 
 class Options(NamedTuple):
@@ -69,7 +71,7 @@ class Subject(NamedTuple):
       params: with a leading axis `G`.
       setting: what its controller decides on the average, with a leading axis `G`; `None` without one.
       candidates: the settings among which the best is looked for.
-      code: of its controller, with a leading axis `G`; `None` if it is not known.
+      own: pairs of its controller, with leading axes `[G, D]`; `None` if there are none.
       normalize: whether keys and values are drawn with a root mean square of 1.
     """
 
@@ -79,7 +81,7 @@ class Subject(NamedTuple):
     params: PyTree
     setting: stores.Setting | None
     candidates: Sequence[stores.Setting]
-    code: Code | None = None
+    own: Draws | None = None
     normalize: tuple[bool, bool] = (True, True)
 
 
@@ -98,7 +100,7 @@ def find_runs(paths: Sequence[str]) -> list[pathlib.Path]:
     return found
 
 
-def load_subjects(directory: pathlib.Path) -> list[Subject]:
+def load_subjects(directory: pathlib.Path, num_draws: int) -> list[Subject]:
     """The memory of a run, trained and untrained; none if it is not one that can be measured.
 
     Raises:
@@ -114,9 +116,9 @@ def load_subjects(directory: pathlib.Path) -> list[Subject]:
     episodes = training.sample_batch(task, jax.random.key(configuration.training.evaluation_seed), _NUM_EPISODES)
     variables = [training.load(directory, seed=seed).variables for seed in configuration.seeds]
     trained = [stores.of_trained(cell, each, episodes.inputs) for each in variables]
-    code = None
+    own = None
     if isinstance(task, Dictionary) and isinstance(cell, mnm.cells.MNM):
-        code = _stack([own_code(task, cell, each) for each in variables])
+        own = _stack([own_draws(task, cell, each, num_draws) for each in variables])
     setting = _stack([each.setting for each in trained])
     mean = {name: value.mean(axis=0) for name, value in setting.items()}
     is_normal = [getattr(cell, f"{name}_normalization", "rms") == "rms" for name in ("key", "value")]
@@ -127,7 +129,7 @@ def load_subjects(directory: pathlib.Path) -> list[Subject]:
             params=_stack([each.params for each in trained]),
             setting=setting,
             candidates=store.candidates(mean),
-            code=code,
+            own=own,
         ),
         subject(
             kind="untrained", params=_drawn(store, configuration.seeds), setting=None, candidates=store.candidates()
@@ -135,22 +137,35 @@ def load_subjects(directory: pathlib.Path) -> list[Subject]:
     ]
 
 
-def own_code(task: Dictionary, cell: nn.Module, variables: PyTree) -> Code:
-    """The keys and values that a controller writes as it reads dictionaries: of each pair the strongest write.
+def own_draws(task: Dictionary, cell: nn.Module, variables: PyTree, num_draws: int) -> Draws:
+    """The keys and values that a controller writes as it reads large dictionaries, whose words are all distinct.
+
+    Of each pair it is the strongest write, of the first head. The new values are those of another dictionary.
 
     Args:
       task: what it was trained on.
       cell: an MNM.
       variables: its variables.
+      num_draws: how many dictionaries.
+
+    Returns:
+      Draws with a leading axis of `num_draws`, of as many pairs as there are words.
     """
-    pair_size = 2 * task.word_length + 1
-    inputs = training.sample_batch(task, jax.random.key(1), _NUM_EPISODES).inputs[:, : task.num_pairs * pair_size]
+    length, alphabet = task.word_length, task.target_alphabet_size
+    num_words = alphabet**length
+    task = dataclasses.replace(task, num_pairs=min(task.max_num_pairs, num_words, _MAX_OWN_PAIRS), num_queries=1)
+    pair_size = 2 * length + 1
+    inputs = np.array(training.sample_batch(task, jax.random.key(1), num_draws).inputs)[:, : task.num_pairs * pair_size]
+    rng = np.random.default_rng(1)
+    words = np.stack([rng.choice(num_words, task.num_pairs, replace=False) for _ in range(num_draws)])
+    characters = words[..., None] // alphabet ** np.arange(length - 1, -1, -1) % alphabet
+    inputs.reshape(num_draws, -1, pair_size)[:, :, length : 2 * length] = task.source_alphabet_size + characters
     trace = mnm.unroll_batch(cell, variables, inputs).trace
-    rate = np.asarray(trace.rate).reshape(_NUM_EPISODES, task.num_pairs, pair_size, -1).mean(axis=-1)
+    rate = np.asarray(trace.rate).reshape(num_draws, task.num_pairs, pair_size, -1).mean(axis=-1)
     strongest = rate.argmax(axis=2) + np.arange(0, inputs.shape[1], pair_size)
     pick = lambda leaf: np.take_along_axis(np.asarray(leaf)[:, :, 0], strongest[..., None], axis=1)  # noqa: E731
-    keys, values = (pick(leaf).reshape(-1, leaf.shape[-1]) for leaf in (trace.write_keys, trace.write_values))
-    return capacity.Code.of(keys, values)
+    keys, values = pick(trace.write_keys), pick(trace.write_values)
+    return Draws(Pairs(keys, values), np.roll(values[:, 0], 1, axis=0))
 
 
 def references(settings: models.ModelSettings) -> list[Subject]:
@@ -185,16 +200,16 @@ def measure(subject: Subject, options: Options) -> list[Measured]:
     num_seeds = len(leaves[0]) if leaves else _REFERENCE_SEEDS
     counts = capacity.numbers_of_pairs(options.max_pairs)
 
-    def draw(seed: int, num_draws: int, code: Code | None = None) -> Draws:
+    def draw(seed: int, num_draws: int) -> Draws:
         size = (num_seeds, num_draws)
-        return capacity.draw(jax.random.key(seed), store, size, options.max_pairs, subject.normalize, code)
+        return capacity.draw(jax.random.key(seed), store, size, options.max_pairs, subject.normalize)
 
     draws = draw(0, options.num_draws)
 
     def at(kind: str, setting: stores.Setting, draws: Draws, tried: list[dict[str, float]]) -> Measured:
         found, curves = capacity.measure(store, params, setting, draws, _COSINES)
         held, most = (
-            capacity.interval(found, functools.partial(statistic, counts))
+            capacity.interval(found, functools.partial(statistic, curves["found"].x))
             for statistic in (capacity.pairs_held, capacity.most_found)
         )
         return Measured(
@@ -206,7 +221,7 @@ def measure(subject: Subject, options: Options) -> list[Measured]:
             num_floats=store.num_floats(),
             num_seeds=num_seeds,
             num_draws=options.num_draws,
-            max_pairs=options.max_pairs,
+            max_pairs=draws.pairs.keys.shape[2],
             setting=_numbers(setting),
             tried=tried,
             held=tuple(map(float, held)),
@@ -217,8 +232,8 @@ def measure(subject: Subject, options: Options) -> list[Measured]:
     results = []
     if subject.setting is not None:
         results.append(at("trained", subject.setting, draws, []))
-    if subject.code is not None:
-        results.append(at("own", subject.setting, draw(0, options.num_draws, subject.code), []))
+    if subject.own is not None:
+        results.append(at("own", subject.setting, subject.own, []))
     search = draw(1, min(options.num_draws, _SEARCH_DRAWS)).pairs
     best, held = capacity.best_setting(counts, store, params, subject.candidates, search)
     tried = [
@@ -244,7 +259,7 @@ def measure_all(paths: Sequence[str], options: Options) -> list[Measured]:
     """
     subjects, sizes = [], {}
     for directory in find_runs(paths):
-        if not (found := load_subjects(directory)):
+        if not (found := load_subjects(directory, options.num_draws)):
             print(f"{directory}: left out, for its model has no memory into which single pairs are written")
             continue
         subjects += found

@@ -423,7 +423,7 @@ class Measured(NamedTuple):
 
     Attributes:
       model: the name of the model.
-      kind: `'trained'`, at the setting of its controller; `'own'`, the same on pairs in the `Code` of its controller;
+      kind: `'trained'`, at the setting of its controller; `'own'`, the same on pairs of its controller's own;
         `'tuned'`, trained, but at the best setting; `'untrained'`, at the best setting; or `'reference'`.
       key_size, value_size: `K` and `V`.
       num_weights: how many floats are read; see `stores.Store`.
@@ -496,31 +496,6 @@ def numbers_of_pairs(most: int) -> tuple[int, ...]:
     return tuple(int(number) for number in np.unique([*numbers, most]))
 
 
-class Code(NamedTuple):
-    """How a controller's own keys and values are distributed, each as a mean `[K]` and a factor `[K, K]`.
-
-    `mean + factor @ noise` has the mean and the covariance that theirs have.
-
-    Attributes:
-      keys: of the keys.
-      values: of the values.
-    """
-
-    keys: tuple[np.ndarray, np.ndarray]
-    values: tuple[np.ndarray, np.ndarray]
-
-    @classmethod
-    def of(cls, keys: np.ndarray, values: np.ndarray) -> "Code":
-        """The code of `keys`, `[M, K]`, and `values`, `[M, V]`."""
-        return cls(*((vectors.mean(axis=0), _root(np.cov(vectors.T))) for vectors in (keys, values)))
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """A matrix whose product with its transpose is the covariance, which may be singular."""
-    variances, directions = np.linalg.eigh(covariance)
-    return directions * np.sqrt(np.clip(variances, 0, None))
-
-
 class Draws(NamedTuple):
     """What is written, with leading axes `[G, D]`.
 
@@ -534,12 +509,7 @@ class Draws(NamedTuple):
 
 
 def draw(
-    rng: jax.Array,
-    store: Store,
-    size: tuple[int, int],
-    num_pairs: int,
-    normalize: tuple[bool, bool] = (True, True),
-    code: Code | None = None,
+    rng: jax.Array, store: Store, size: tuple[int, int], num_pairs: int, normalize: tuple[bool, bool] = (True, True)
 ) -> Draws:
     """Draws random pairs.
 
@@ -549,26 +519,16 @@ def draw(
       size: `(G, D)`.
       num_pairs: `N`.
       normalize: of keys and of values; see `draw_vectors`.
-      code: with a leading axis `G`: draws from normal distributions of this mean and covariance, instead of vectors of
-        independent features.
     """
-    shapes = (num_pairs, store.key_size), (num_pairs, store.value_size), (store.value_size,)
-    is_normal = (normalize[0], normalize[1], normalize[1])
+    of_keys, of_values = normalize
 
-    def one(rng: jax.Array, code: Code | None) -> Draws:
-        parts = zip(jax.random.split(rng, 3), shapes, is_normal, strict=True)
-        if code is None:
-            vectors = [draw_vectors(rng, shape, normalize=each) for rng, shape, each in parts]
-        else:
-            codes = (code.keys, code.values, code.values)
-            vectors = []
-            for (rng, shape, each), (mean, factor) in zip(parts, codes, strict=True):
-                drawn = mean + jax.random.normal(rng, shape) @ factor.T
-                vectors.append(interface.normalize(drawn) if each else drawn)
-        return Draws(Pairs(*vectors[:2]), vectors[2])
+    def one(rng: jax.Array) -> Draws:
+        rng_keys, rng_values, rng_new = jax.random.split(rng, 3)
+        keys = draw_vectors(rng_keys, (num_pairs, store.key_size), normalize=of_keys)
+        values = draw_vectors(rng_values, (num_pairs, store.value_size), normalize=of_values)
+        return Draws(Pairs(keys, values), draw_vectors(rng_new, (store.value_size,), normalize=of_values))
 
-    every = jax.vmap(jax.vmap(one, (0, None)))
-    return jax.jit(lambda rng, code: every(jax.random.split(rng, size), code))(rng, code)
+    return jax.jit(lambda rng: jax.vmap(jax.vmap(one))(jax.random.split(rng, size)))(rng)
 
 
 def measure(

@@ -21,7 +21,7 @@ _REFERENCES = {
 _TABLES = ("salu", "ntm", "dnc", "attention")
 _KINDS = {
     "trained": ("trained", "-", "full"),
-    "own": ("trained, own code", "-.", "top"),
+    "own": ("trained, own pairs", "-.", "top"),
     "tuned": ("trained, best rate", ":", "left"),
     "untrained": ("untrained, best rate", "--", "none"),
     "reference": ("", "-", "full"),

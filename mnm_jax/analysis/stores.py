@@ -432,7 +432,7 @@ def of_trained(cell: nn.Module, variables: PyTree, inputs: PyTree) -> Trained:
     """
     if isinstance(cell, cells.SALU):
         return _of_salu(cell, variables, inputs)
-    params = cell.apply(variables, method=lambda cell: WrittenParams(cell.initial_weights, cell.writer_params))
+    params = cell.apply(variables, method=lambda cell: WrittenParams(cell.initial_weights, dict(cell.writer_params)))
     trace = unroll_batch(cell, variables, inputs).trace
     values = {"rate": trace.rate, **trace.gates}
     per = {"rate": cell.rate_per} | {name: gate.per for name, gate in cell.writer.gates.items()}

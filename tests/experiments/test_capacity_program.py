@@ -61,8 +61,8 @@ RESULTS = [
 def test_a_run_is_measured_trained_and_untrained(tmp_path, untrained_runs):
     write_run(tmp_path / "demo/gated_delta", "gated_delta")
     (directory,) = capacity.find_runs([str(tmp_path / "demo")])
-    trained, untrained = capacity.load_subjects(directory)
-    assert trained.code.keys[0].shape == (2, trained.store.key_size)
+    trained, untrained = capacity.load_subjects(directory, 2)
+    assert trained.own.pairs.keys.shape == (2, 2, 4, trained.store.key_size)  # Of four words.
     assert set(trained.setting) == {"rate", "keep"}
     results = capacity.measure(trained, OPTIONS)
     assert [result.kind for result in results] == ["trained", "own", "tuned"]
@@ -105,7 +105,7 @@ def test_everything_is_drawn_again_from_the_numbers(tmp_path):
     names = [line.split("|")[1].strip() for line in lines[2:9]]
     assert names == [
         "MNM-g, trained",
-        "MNM-g, trained, own code",
+        "MNM-g, trained, own pairs",
         "MNM-g, trained, best rate",
         "MNM-g, untrained, best rate",
         "titans, untrained, best rate",
@@ -127,7 +127,7 @@ def test_figures_are_titled_and_labelled():
         bottom = [axes for axes in figure.axes if axes.get_xlabel()]
         assert bottom, name
     titles = [axes.get_title() for axes in capacity_figures.overwriting(RESULTS).axes]
-    assert "MNM-g, trained, own code" in titles
+    assert "MNM-g, trained, own pairs" in titles
     assert "MNM-g, trained, best rate" not in titles  # What a rate changes is in the other figures.
 
 
