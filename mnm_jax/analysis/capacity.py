@@ -28,6 +28,8 @@ PyTree = Any
 THRESHOLD = 0.95
 _CONFIDENCE = 0.95
 _NUM_RESAMPLES = 1000
+# An error beyond this is that of a memory that diverged; sums of such would not be finite.
+_HUGE = 1e30
 
 
 class Recall(NamedTuple):
@@ -281,6 +283,7 @@ def curves(counts: Sequence[int], result: Recall) -> Curves:
       result: with leading axes `[G, D]`.
     """
     found, error = (np.asarray(leaf, float) for leaf in result)
+    error = np.where(error < _HUGE, error, np.inf)
     counts = np.asarray(counts)
     is_stored = np.arange(found.shape[-1]) < counts[:, None]
     share, mean = (np.where(is_stored, each, 0).sum(axis=-1) / counts for each in (found, error))

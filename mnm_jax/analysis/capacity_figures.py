@@ -75,7 +75,8 @@ def _explanation(result: Measured) -> str:
         "is, of all values stored the right one is nearest to what its key reads; a memory that holds nothing has 1.1. "
         "Most pairs found: no more than these are found, however many are written. Weights: the floats that are read. "
         "Floats of memory: momentum, links and heads too. Best rate: of all tried the one that holds most of other "
-        f"pairs. {result.num_draws} draws for each seed, of up to {result.max_pairs} pairs."
+        "pairs. Own pairs: the keys and values that the controller writes as it reads dictionaries of all the words "
+        f"there are. {result.num_draws} draws for each seed."
     )
 
 
@@ -152,9 +153,10 @@ def capacity(results: Sequence[Measured]) -> Figure:
         for result in group:
             _plot(above, result.curves["found"], result)
             _plot(below, result.curves["error"], result)
-        numbers = group[0].curves["found"].x
+        numbers = max(group, key=lambda result: result.max_pairs).curves["found"].x
         above.plot(numbers, 1 / numbers, color=_REFERENCE_COLOR, linestyle=(0, (1, 2)), linewidth=1.2)
-        above.text(2.1, 0.5, "chance", size=8, color=_REFERENCE_COLOR)
+        offset = {"xytext": (-3, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
+        above.annotate("chance", (2, 0.5), **offset, size=8, color=_REFERENCE_COLOR)
         above.axhline(THRESHOLD, color="0.6", linewidth=0.8, zorder=0)
         above.set_title(name, size=10)
         _mark_full(above, group)
@@ -173,23 +175,25 @@ def capacity(results: Sequence[Measured]) -> Figure:
 
 def forgetting(results: Sequence[Measured]) -> Figure:
     """Draws how the first pair is forgotten, and how well each pair is remembered at the end."""
-    groups = _groups(results)
+    groups, longest = _groups(results), max(result.max_pairs for result in results)
     columns = (
         ("first_found", "The first pair, as others are written", "share of draws in which it is found"),
         ("first_error", "The same: its error", _ERROR),
-        ("age_found", f"Every pair, after {results[0].max_pairs} were written", "share of draws in which it is found"),
+        ("age_found", f"Every pair, after {longest} were written", "share of draws in which it is found"),
     )
     figure = Figure(figsize=(13.5, 3.9 * len(groups) + 0.8), layout="constrained", dpi=150)
     panels = figure.subplots(len(groups), len(columns), squeeze=False)
     for row, (name, group) in enumerate(groups.items()):
         for axes, (field, title, label) in zip(panels[row], columns, strict=True):
+            shift = 1 if field != "age_found" else 0
             for result in group:
+                if field == "age_found" and result.max_pairs < longest:
+                    continue
                 curve = result.curves[field]
-                shift = 1 if field != "age_found" else 0
                 _plot(axes, curve._replace(x=curve.x - shift), result)
             axes.set_title(title if row == 0 else "", size=10)
             axes.set_ylabel(f"{name}\n{label}" if field == "first_found" else label)
-            _pairs_axis(axes, curve.x)
+            _pairs_axis(axes, np.array([1 - shift, longest - shift]))
             axes.set_ylim(*((-0.05, 2.2) if field == "first_error" else (-0.03, 1.03)))
             if field == "first_error":
                 axes.axhline(1, color="0.6", linewidth=0.8, zorder=0)
@@ -216,12 +220,11 @@ def overwriting(results: Sequence[Measured]) -> Figure:
         "new_before": ("#D55E00", "--", "new value, before", None),
         "new_after": ("#D55E00", "-", "new value, after", "s"),
     }
-    handles = _draw_small(
-        results, lines, "pairs between (logarithmic)", "distance of what the key reads\n(mean square)"
-    )
-    figure, panels = handles
+    y_label = "distance of what the key reads\n(mean square)"
+    figure, panels = _draw_small(results, lines, "pairs between (logarithmic)", y_label)
+    longest = max(results, key=lambda result: result.max_pairs)
     for axes in panels:
-        _pairs_axis(axes, results[0].curves["old_before"].x)
+        _pairs_axis(axes, longest.curves["old_before"].x)
         axes.set_ylim(-0.1, 3.2)
     _title(figure, "Overwriting: a key is written again with a new value, after other pairs were written", results)
     return figure
@@ -364,9 +367,13 @@ def _finish(axes: Axes) -> None:
 
 def _pairs_axis(axes: Axes, numbers: np.ndarray) -> None:
     """Numbers of pairs, logarithmic; below 1, where there may be none, linear."""
-    largest = float(np.max(numbers))
-    axes.set_xscale("symlog", base=2, linthresh=1, linscale=0.6)
-    ticks = [tick for tick in _TICKS if float(np.min(numbers)) <= tick <= largest]
+    smallest, largest = float(np.min(numbers)), float(np.max(numbers))
+    if smallest < 1:
+        axes.set_xscale("symlog", base=2, linthresh=1, linscale=0.6)
+        axes.set_xlim(smallest - 0.25, largest * 1.15)
+    else:
+        axes.set_xscale("log", base=2)
+    ticks = [tick for tick in _TICKS if smallest <= tick <= largest]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -377,14 +384,17 @@ def _mark_full(axes: Axes, group: Sequence[Measured]) -> None:
     written = [result for result in group if result.model not in _TABLES]
     for number in sorted({result.num_weights / result.value_size for result in written if result.kind != "untrained"}):
         axes.axvline(number, color="0.6", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-        text = f"{number:.0f} pairs: as many\nfloats of values\nas weights"
-        axes.annotate(text, (number, 0.02), (-3, 0), textcoords="offset points", size=6.5, ha="right", color="0.4")
+        # Where there are no curves.
+        found = [np.interp(number, curve.x, curve.mean) for curve in (result.curves["found"] for result in written)]
+        place = {"y": 0.01, "va": "bottom"} if np.mean(found) > 0.5 else {"y": 1, "va": "top"}
+        text = f"{number:.0f}: floats of values\nas many as weights"
+        axes.text(number * 1.04, s=text, rotation="vertical", size=6.5, color="0.4", **place)
 
 
 def _per_thousand_axis(axes: Axes, result: Measured) -> None:
     scale = 1000 / result.num_weights
     top = axes.secondary_xaxis("top", functions=(lambda x: x * scale, lambda x: x / scale))
-    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256) if 1 <= tick / scale <= result.max_pairs]
+    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256) if 1 <= tick / scale <= axes.get_xlim()[1]]
     top.xaxis.set_major_locator(FixedLocator(ticks))
     top.xaxis.set_minor_locator(NullLocator())
     top.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
