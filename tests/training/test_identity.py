@@ -128,15 +128,17 @@ def begin(directory, task, cell, settings=SETTINGS, optimizer=None):
     training.Checkpoints(directory / "checkpoints").save(0, state, identity=identity)
 
 
+CELL = build("mnm_p").clone(writer=mnm.writers.gradient(), num_heads=2)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cell")
+    begin(directory, TASK, CELL)
+    return directory
+
+
 class TestACell:
-    CELL = build("mnm_p").clone(writer=mnm.writers.gradient(), num_heads=2)
-
-    @pytest.fixture(scope="class")
-    def directory(self, tmp_path_factory):
-        directory = tmp_path_factory.mktemp("cell")
-        begin(directory, TASK, self.CELL)
-        return directory
-
     @pytest.mark.parametrize(
         ("change", "message"),
         [
@@ -151,15 +153,15 @@ class TestACell:
     )
     def test_of_other_fields_is_refused_although_its_parameters_have_the_same_shapes(self, change, message, directory):
         with pytest.raises(training.RestoreError, match=f"/0 is of another training: {message}$"):
-            training.run(TASK, self.CELL.clone(**change), SETTINGS, SEEDS, directory)
+            training.run(TASK, CELL.clone(**change), SETTINGS, SEEDS, directory)
         with pytest.raises(training.RestoreError, match=f"/0 is of another training: {message}$"):
-            training.load(directory, task=TASK, cell=self.CELL.clone(**change))
+            training.load(directory, task=TASK, cell=CELL.clone(**change))
 
     def test_of_another_class_is_refused(self, directory):
         class Other(mnm.cells.MNM):
             pass
 
-        fields = {name: getattr(self.CELL, name) for name in self.CELL.__dataclass_fields__ if name != "parent"}
+        fields = {name: getattr(CELL, name) for name in CELL.__dataclass_fields__ if name != "parent"}
         with pytest.raises(training.RestoreError, match=r"training: cell was MNM and is .*Other$"):
             training.run(TASK, Other(**fields), SETTINGS, SEEDS, directory)
 
