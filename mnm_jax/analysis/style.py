@@ -37,9 +37,16 @@ KNOWN = {
     "plastic": Style("Plastic", "#56B4E9", "P"),
     "modplast": Style("Modulated plastic", "#332288", "h"),
     "modul": Style("Retroactively modulated", "#882255", "*"),
+    "mnm_p_hidden": Style("MNM-p, hidden layer", "#66CCEE", "<"),
+    "mnm_p_key": Style("MNM-p, sees the key", "#4477AA", ">"),
+    "mnm_p_fixed": Style("MNM-p, fixed", "#AA3377", "p"),
+    "feedback_alignment": Style("Feedback alignment", "#117733", "H"),
+    "synthetic_gradients": Style("Synthetic gradients", "#CCBB44", "8"),
+    "titans": Style("Titans", "#EE6677", "2"),
+    "gated_delta": Style("Gated delta rule", "#004488", "4"),
 }
 
-_OTHERS = (("#7F5F3F", "<"), ("#8C8C00", ">"), ("#AA4499", "p"), ("#44AA99", "1"))
+_OTHERS = (("#7F5F3F", "1"), ("#8C8C00", "3"), ("#AA4499", "+"), ("#44AA99", "|"))
 
 # What tells the runs of one model apart. Four dashes and three fills together make twelve lines, also without colour.
 _DASHES = ("-", "--", ":", "-.")
