@@ -197,7 +197,10 @@ def to_markdown(models: Sequence[Errors]) -> str:
         rows.append(
             row(f"{task} {TASK_NAMES[task].replace('-', ' ')}", lambda model, k=k: model.percent[:, k], *unseen)
         )
-    unseen = [_mean_and_deviation(np.nanmean(model.unseen_percent, axis=1)) for model in counted]
+    unseen = [
+        _mean_and_deviation(np.nanmean(model.unseen_percent, axis=1)) if np.any(model.unseen_questions) else "-"
+        for model in counted
+    ]
     means = [f"{other.mean:.2f} ± {other.deviation:.2f}" for other in published]
     rows.append(row("mean over tasks", lambda model: model.mean_percent, *unseen, *means))
     rows.append(row(f"failed tasks (above {FAILED_ABOVE:g}%), number", lambda model: model.num_failed))

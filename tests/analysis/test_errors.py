@@ -89,6 +89,13 @@ def test_a_column_counts_the_questions_that_training_does_not_have(write_babi, t
     assert ",10,200,5.0,10,100,50,0.5" in errors.to_csv(load(tmp_path))
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_all_questions_are_seen_there_is_nothing_to_count(write_babi, tmp_path):
+    write_babi("mnm_p", [[10]], tasks=(1,), unseen=[[(0, 0)]])
+    found = rows(errors.to_markdown(load(tmp_path)).partition("\n\n")[0])
+    assert found["mean over tasks"] == ["5.00", "-"]
+
+
 def test_where_all_questions_are_unseen_there_is_no_such_column(write_babi, tmp_path):
     write_babi("mnm_p", [[10]], tasks=(1,), unseen=[[(10, 200)]])
     assert "unseen" not in errors.to_markdown(load(tmp_path)).lower()
