@@ -74,7 +74,7 @@ def unroll(
       reversible: whether to save memory in the gradient: by walking the memory back, if its changes can be taken back
         and the cell holds no traced values, else by recomputing a part of the episode at a time. `False` is the plain
         `lax.scan`, to the same numbers up to rounding; forward-mode derivatives (`jax.jvp`, `jax.hessian`) of a cell
-        that writes and `jax.experimental.checkify` need it.
+        that writes need it, and `jax.experimental.checkify` to say at which operation a number became none.
       anchor_every: the most steps that the gradient walks back before it takes up a copy of the memory that was kept.
         Fewer steps mean less rounding and more copies. A change whose `growth` is above 1 is taken back no further than
         keeps rounding within what this many additions and subtractions may sum up to.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from writer_suite import WRITERS, draw_variables, spec_of
@@ -288,6 +289,25 @@ def test_a_whole_number_of_python_in_a_carry(variables):
     chex.assert_trees_all_equal(
         mnm.unroll(cell, variables, INPUTS[0], carry), mnm.unroll(cell, variables, INPUTS[0], first.carry)
     )
+
+
+@pytest.mark.parametrize("run", [mnm.unroll, mnm.unroll_batch], ids=["episode", "batch"])
+def test_checkify_reports_what_is_no_number(variables, run):
+    inputs = INPUTS[0] if run is mnm.unroll else INPUTS
+    checked = jax.jit(checkify.checkify(lambda x: run(CELL, variables, x).outputs, errors=checkify.float_checks))
+    assert checked(inputs)[0].get() is None
+    assert "nan generated" in checked(inputs * np.nan)[0].get()
+
+
+def test_checkify_reports_a_check_in_a_writer(variables):
+    class Checked(mnm.writers.Writer):
+        def write(self, params, memory, keys, values, rate):
+            checkify.check(rate < 0, "the rate is {rate}", rate=rate)
+            return mnm.writers.gradient().write(params, memory, keys, values, rate)
+
+    cell = CELL.clone(writer=Checked())
+    error, _ = jax.jit(checkify.checkify(lambda x: mnm.unroll(cell, variables, x).outputs))(INPUTS[0])
+    assert "the rate is" in error.get()
 
 
 def test_names_a_carry_of_another_batch(variables):
