@@ -41,7 +41,6 @@ from mnm_jax.tasks.dictionary import Dictionary
 PyTree = Any
 
 _USAGE = "usage: python -m experiments.capacity RUN [RUN...] --output=DIR"
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for the numbers, the table and the figures.")
 _MAX_PAIRS = flags.DEFINE_integer("max_pairs", 128, "How many pairs are written into one memory.", lower_bound=2)
 _NUM_DRAWS = flags.DEFINE_integer("num_draws", 32, "How many times pairs are drawn for each seed.", lower_bound=1)
 
@@ -313,11 +312,11 @@ def draw(results: Sequence[Measured], output: pathlib.Path) -> list[pathlib.Path
     return paths
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], given_output: str | None) -> None:
     """Measures the runs on the command line, or takes what was measured, and writes table and figures."""
-    if _OUTPUT.value is None:
+    if given_output is None:
         raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
-    output = _paths.expand(_OUTPUT.value)
+    output = _paths.expand(given_output)
     try:
         if len(argv) > 1:
             output.mkdir(parents=True, exist_ok=True)
@@ -334,7 +333,9 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, document=__doc__, takes_arguments=True)
+    # Not at the top: other programs have a flag of this name.
+    output = flags.DEFINE_string("output", None, "Directory for the numbers, the table and the figures.")
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from experiments import command_line, plot
 from mnm_jax import _paths
 from mnm_jax.analysis.runs import LoadError, load_runs
 
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for the table and the figure; this one if not given.")
-
 
 def compare(workdirs: Sequence[str | Path], output: str | Path) -> list[Path]:
     """Writes the figure and the tables.
@@ -40,16 +38,23 @@ def compare(workdirs: Sequence[str | Path], output: str | Path) -> list[Path]:
     return plot.compare_recall(runs, output)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], given_output: str | None) -> None:
     """Makes figure and tables of the directories on the command line, and prints where they are."""
     if len(argv) < 2:
         raise command_line.UsageError("usage: python -m experiments.recall_sizes WORKDIR [WORKDIR...] [--output=DIR]")
     try:
-        paths = compare(list(map(_paths.expand, argv[1:])), command_line.output_directory(_OUTPUT.value, Path()))
+        paths = compare(list(map(_paths.expand, argv[1:])), command_line.output_directory(given_output, Path()))
     except LoadError as error:
         raise command_line.UsageError(error) from error
     print("\n".join(map(str, paths)))
 
 
+def run() -> None:
+    """Runs the program."""
+    # Not at the top: other programs have a flag of this name.
+    output = flags.DEFINE_string("output", None, "Directory for the table and the figure; this one if not given.")
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
+
+
 if __name__ == "__main__":
-    command_line.run(main, document=__doc__, takes_arguments=True)
+    run()

@@ -22,7 +22,6 @@ from mnm_jax.analysis import comparison, curves, tables
 from mnm_jax.analysis.runs import LoadError, load_runs
 
 _USAGE = "usage: python -m experiments.report WORKDIR [WORKDIR...] [--output=DIR]"
-_OUTPUT = flags.DEFINE_string("output", None, "Directory for the table and the figure; this one if not given.")
 
 
 def make_report(workdirs: Sequence[str | Path], output: str | Path) -> list[Path]:
@@ -52,11 +51,11 @@ def make_report(workdirs: Sequence[str | Path], output: str | Path) -> list[Path
     return paths
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], given_output: str | None) -> None:
     """Makes the report of the directories on the command line, and prints where it is and the table."""
     if len(argv) < 2:
         raise command_line.UsageError(_USAGE)
-    output = command_line.output_directory(_OUTPUT.value, Path())
+    output = command_line.output_directory(given_output, Path())
     try:
         paths = make_report(list(map(_paths.expand, argv[1:])), output)
     except LoadError as error:
@@ -70,7 +69,9 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, document=__doc__, takes_arguments=True)
+    # Not at the top: other programs have a flag of this name.
+    output = flags.DEFINE_string("output", None, "Directory for the table and the figure; this one if not given.")
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

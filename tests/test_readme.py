@@ -32,7 +32,12 @@ class TestTheWriterOfTheReadme(WriterSuite):
 def test_the_readme_is_filled_in_and_its_links_lead_somewhere():
     assert "{{" not in README
     for target in re.findall(r"\]\((?!http)([^)]*)\)", README):
-        assert (pathlib.Path(__file__).parents[1] / target).exists(), target
+        path, _, heading = target.partition("#")
+        file = pathlib.Path(__file__).parents[1] / path
+        assert file.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), flags=re.MULTILINE)
+            assert heading in [title.lower().replace(" ", "-") for title in headings], target
 
 
 def test_the_writer_of_the_readme_is_short():

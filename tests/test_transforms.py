@@ -165,10 +165,9 @@ def test_gradient_of_gradient_equals_that_of_the_plain_scan(name):
     assert np.any(result["params"]["interface"]["signals"]["kernel"])
 
 
-# Those that differ by an option of their backward function alone share all else.
-DIFFERENT = {
-    name: writer for name, writer in WRITERS.items() if name not in ("local_hidden", "local_key", "local_activations")
-}
+# Those that differ by an option alone share all else.
+VARIANTS = {"gradient_two_steps", "local_normalized", "local_hidden", "local_key", "local_activations"}
+DIFFERENT = {name: writer for name, writer in WRITERS.items() if name not in VARIANTS}
 
 
 @pytest.mark.parametrize("writer", DIFFERENT.values(), ids=DIFFERENT.keys())

@@ -108,7 +108,7 @@ def test_everything_is_drawn_again_from_the_numbers(tmp_path):
         "MNM-g, trained, own pairs",
         "MNM-g, trained, best rate",
         "MNM-g, untrained, best rate",
-        "titans, untrained, best rate",
+        "Titans, untrained, best rate",
         "NTM",
         "Delta rule, linear",
     ]
