@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from mnm_jax._batching import with_batches
 from mnm_jax._chunked import in_chunks
-from mnm_jax._trees import add, num_steps_of, select, swap_axes, vary, varying_axes, zero_unless
+from mnm_jax._trees import add, compiled, num_steps_of, select, swap_axes, vary, varying_axes, zero_unless
 from mnm_jax.cells.written import join_trace
 from mnm_jax.contract import Change
 
@@ -271,10 +271,6 @@ def _backward(cell: nn.Module, is_batch: bool, residuals: PyTree, cotangents: Py
     leaves, structure = jax.tree.flatten(cotangents)
     zeros = tuple(leaf.aval if isinstance(leaf, SymbolicZero) else None for leaf in leaves)
     known = [leaf for leaf in leaves if not isinstance(leaf, SymbolicZero)]
-    try:
-        hash(cell)
-    except TypeError:
-        return _walk_back(cell, is_batch, structure, zeros, residuals, known)
     return _walk_back_compiled(cell, is_batch, structure, zeros, residuals, known)
 
 
@@ -329,7 +325,7 @@ def _walk_back(
     )
 
 
-_walk_back_compiled = jax.jit(_walk_back, static_argnums=(0, 1, 2, 3), inline=True)
+_walk_back_compiled = compiled(_walk_back, static_argnums=(0, 1, 2, 3))
 _unroll_reversible.defvjp(_forward, _backward, symbolic_zeros=True)
 
 

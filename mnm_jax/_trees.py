@@ -1,6 +1,7 @@
 """Small operations on pytrees that every way to unroll an episode needs."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,24 @@ import jax.numpy as jnp
 
 PyTree = Any
 Axes = frozenset[str]
+
+
+def compiled(function: Callable[..., PyTree], static_argnums: tuple[int, ...]) -> Callable[..., PyTree]:
+    """The function, compiled once for equal static arguments, outside of any `jax.jit` too.
+
+    If one of them has no hash, such as a cell with an array, traced or not, in a field, it is the function as it is.
+    """
+    jitted = jax.jit(function, static_argnums=static_argnums, inline=True)
+
+    @functools.wraps(function)
+    def run(*args: PyTree) -> PyTree:
+        try:
+            hash(tuple(args[i] for i in static_argnums))
+        except TypeError:
+            return function(*args)
+        return jitted(*args)
+
+    return run
 
 
 def select(valid: jax.Array | None, new: PyTree, old: PyTree) -> PyTree:

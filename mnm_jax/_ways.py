@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _chunked, _reversible
-from mnm_jax._trees import is_explicitly_sharded, vary, varying_axes, zero_unless
+from mnm_jax._trees import compiled, is_explicitly_sharded, vary, varying_axes, zero_unless
 from mnm_jax.cells.written import WrittenCell
 
 PyTree = Any
@@ -51,10 +51,6 @@ def run(
     Returns:
       Carry, outputs and trace.
     """
-    try:
-        hash(cell)
-    except TypeError:  # A field is an array, traced or not.
-        return _run(scan_steps, cell, options, variables, inputs, carry, length)
     return _run_compiled(scan_steps, cell, options, variables, inputs, carry, length)
 
 
@@ -102,7 +98,7 @@ def _run(
     return carry, outputs, trace
 
 
-_run_compiled = jax.jit(_run, static_argnums=(0, 1, 2), inline=True)
+_run_compiled = compiled(_run, static_argnums=(0, 1, 2))
 
 
 def initial_carry(cell: nn.Module, variables: PyTree, inputs: PyTree) -> PyTree:
