@@ -59,6 +59,7 @@ class ModelSettings:
       key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
         `'none'` stands for no normalisation.
       embedding_scale: see `cells.Embedding`.
+      published_start: whether the plasticity family starts as in the published code; see `cells.Plastic`.
       meta_weight: weight of the meta-objective in the loss, lambda; `None` for what `default_meta_weight` says.
       forget_bias: whether the controller of a memory that is written starts with a forget bias of 1 (`cells.LSTMCell`)
         or, as in `flax.linen`, without.
@@ -81,6 +82,7 @@ class ModelSettings:
     rate_per: str = "step"
     rate_bias: float = -2.0
     embedding_scale: float = 1.0
+    published_start: bool = False
     meta_weight: float | None = None
     forget_bias: bool = True
     compute_dtype: str = "float32"
@@ -197,7 +199,7 @@ def build(
     if name == "lstm":
         return cells.LSTM(**common)
     if name in _PLASTICITY:
-        return cells.Plastic(**common, rule=_PLASTICITY[name])
+        return cells.Plastic(**common, rule=_PLASTICITY[name], published_start=settings.published_start)
     if name in ("ntm", "dnc"):
         num_slots = cells.num_slots_matching(settings.memory_spec, settings.memory_size)
         slots = {"num_slots": num_slots, "slot_size": settings.memory_size}

@@ -1,7 +1,8 @@
 """Configurations of the maze experiment: `--config=experiments/configs/maze.py:NAME`.
 
 `small`: a maze of 5 x 5 and models small enough for a CPU.
-`miconi`: the published settings of the plasticity agents (Miconi et al., "Backpropamine", ICLR 2019), at size 13.
+`miconi`: the published settings of the plasticity agents (Miconi et al., "Backpropamine", ICLR 2019), at size 13,
+  where training starts included (`cells.Plastic`); the others start everything as the library does elsewhere.
 `fast`: size 9 with batches for an accelerator.
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
@@ -34,7 +35,7 @@ def get_config(name: str = "small") -> ml_collections.ConfigDict:
             idle_updates=100,
             evaluate_every=500,
         )
-        parts = MazeTask(size=13), models.ModelSettings(100, 100), settings
+        parts = MazeTask(size=13), models.ModelSettings(100, 100, published_start=True), settings
     elif name == "fast":
         settings = training.TrainingSettings(num_updates=20_000, batch_size=512, **_STEADY, evaluate_every=200)
         parts = MazeTask(size=9), models.ModelSettings(100, 100), settings

@@ -48,7 +48,11 @@ class Plastic(OneEpisode, nn.Module):
     - `'modulated'`: `trace += m x x'`, with `m = tanh(w x' + c)`, an output of the network;
     - `'retroactive'`: `trace += m e` with the eligibility `e` as it was, and then `e = (1 - eta) e + eta x x'`.
 
-    The output is `W_o x' + b_o`. `W` and `alpha` start uniform in (0, 0.01), `eta` at 0.01, as published.
+    The output is `W_o x' + b_o`. `W` and `alpha` start uniform in (0, 0.01), `eta` at 0.01, as published. The published
+    code leaves everything else at the defaults of PyTorch's linear layers: `U`, `W_o`, `w` and all biases uniform
+    between `-n^{-1/2}` and `n^{-1/2}`, with `n` the number of inputs of the layer. `published_start` does so too.
+    Without, what surrounds the network starts as in every other cell of the library: `U` with a standard deviation
+    larger by the square root of 3, heads by `flax.linen`, biases at zero.
 
     Attributes:
       output_size: width of the output.
@@ -56,6 +60,7 @@ class Plastic(OneEpisode, nn.Module):
       rule: see above.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
+      published_start: see above; for dense inputs, and `embedding_scale` is of no effect then.
     """
 
     output_size: int
@@ -63,14 +68,24 @@ class Plastic(OneEpisode, nn.Module):
     rule: str = "hebbian"
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
+    published_start: bool = False
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
         _checks.check_choice("rule", self.rule, RULES)
         size = self.controller_size
-        self.embedding = Embedding(size, self.vocabulary_size, self.embedding_scale)
-        self.bias = self.param("bias", nn.initializers.zeros, (size,), jnp.float32)
+        linear = _Linear if self.published_start else nn.Dense
+        if self.published_start:
+            if self.vocabulary_size is not None:
+                raise ValueError(
+                    f"published_start is for dense inputs, without a vocabulary; got vocabulary_size "
+                    f"{self.vocabulary_size!r}"
+                )
+            self.embedding = _Linear(size)
+        else:
+            self.embedding = Embedding(size, self.vocabulary_size, self.embedding_scale)
+            self.bias = self.param("bias", nn.initializers.zeros, (size,), jnp.float32)
         uniform = nn.initializers.uniform(_START_SCALE)
         self.recurrent = self.param("recurrent", uniform, (size, size), jnp.float32)
         if self.rule != "none":
@@ -78,8 +93,8 @@ class Plastic(OneEpisode, nn.Module):
         if self.rule in ("hebbian", "retroactive"):
             self.rate = self.param("rate", nn.initializers.constant(_START_SCALE), (), jnp.float32)
         if self.rule in ("modulated", "retroactive"):
-            self.modulator = nn.Dense(1)
-        self.output = nn.Dense(self.output_size)
+            self.modulator = linear(1)
+        self.output = linear(self.output_size)
 
     def initial_carry(self) -> PlasticCarry:
         """The state at the start of an episode: everything at zero."""
@@ -106,7 +121,9 @@ class Plastic(OneEpisode, nn.Module):
         """
         old, trace, eligibility = self.initial_carry() if carry is None else carry
         # Two products, for the one with `recurrent` is a product of matrices in a batch.
-        total = self.embedding(inputs) + self.bias + old @ self.recurrent
+        total = self.embedding(inputs) + old @ self.recurrent
+        if not self.published_start:
+            total += self.bias
         if self.rule != "none":
             total += _recall(old, self.plasticity, trace)
         new = jnp.tanh(total)
@@ -122,6 +139,25 @@ class Plastic(OneEpisode, nn.Module):
 
     def _modulation(self, hidden: jax.Array) -> jax.Array:
         return jnp.tanh(self.modulator(hidden)[0])
+
+
+class _Linear(nn.Module):
+    """A linear layer that starts as PyTorch's do: kernel and bias uniform within one over the root of the inputs."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        known = self.get_variable("params", "kernel")
+        _checks.check_array("inputs", inputs, (None if known is None else known.shape[0],))
+        (num_inputs,) = inputs.shape
+
+        def uniform(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+            bound = num_inputs**-0.5
+            return jax.random.uniform(rng, shape, dtype, -bound, bound)
+
+        kernel = self.param("kernel", uniform, (num_inputs, self.size), jnp.float32)
+        return inputs @ kernel + self.param("bias", uniform, (self.size,), jnp.float32)
 
 
 # What these compute is plain. Their gradients are written by hand, as products of matrices where there are some: XLA's

@@ -175,6 +175,38 @@ def test_parameters_start_as_published(inputs):
     assert float(jnp.abs(params["bias"]).max()) == 0
 
 
+def test_layers_start_as_published_if_wanted():
+    """Uniform within one over the root of the number of inputs: mean 0, variance a third of the bound's square."""
+    size, num_inputs = 400, 17
+    cell = mnm.cells.Plastic(50, size, rule="modulated", published_start=True)
+    params = cell.init(jax.random.key(0), None, jnp.zeros(num_inputs))["params"]
+    assert set(params) == {"embedding", "recurrent", "plasticity", "modulator", "output"}
+    assert params["recurrent"].max() <= 0.01
+    for name, inputs in (("embedding", num_inputs), ("output", size), ("modulator", size)):
+        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        assert kernel.shape == (inputs, bias.size)
+        bound = inputs**-0.5
+        assert max(jnp.abs(kernel).max(), jnp.abs(bias).max()) <= bound
+        if name == "modulator":
+            continue  # One bias.
+        for leaf in (kernel, bias):
+            error = bound * leaf.size**-0.5
+            assert abs(leaf.mean()) < 4 * error / 3**0.5
+            # The variance of the square of a uniform number is 4/45 of the bound to the fourth.
+            assert abs(jnp.square(leaf).mean() - bound**2 / 3) < 4 * bound * error * (4 / 45) ** 0.5
+
+
+def test_the_published_start_is_that_of_the_same_network(inputs):
+    """Only where training starts differs."""
+    published = mnm.cells.Plastic(OUTPUT_SIZE, SIZE, published_start=True)
+    params = published.init(jax.random.key(0), None, inputs[0])["params"]
+    moved = params | {"embedding": {"kernel": params["embedding"]["kernel"]}, "bias": params["embedding"]["bias"]}
+    plain = mnm.cells.Plastic(OUTPUT_SIZE, SIZE)
+    assert_close(
+        mnm.unroll(published, {"params": params}, inputs).outputs, mnm.unroll(plain, {"params": moved}, inputs).outputs
+    )
+
+
 @pytest.mark.parametrize(("name", "rule"), [("rnn", "none"), ("plastic", "hebbian"), ("modul", "retroactive")])
 def test_models_are_built_by_name(name, rule):
     settings = models.ModelSettings(SIZE, 3)
@@ -184,7 +216,11 @@ def test_models_are_built_by_name(name, rule):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"rule": "oja"}, "rule must be one of"), ({"controller_size": 0}, "controller_size")],
+    [
+        ({"rule": "oja"}, "rule must be one of"),
+        ({"controller_size": 0}, "controller_size"),
+        ({"published_start": True, "vocabulary_size": 5}, "published_start is for dense inputs.*vocabulary_size 5"),
+    ],
 )
 def test_bad_arguments_are_named(arguments, message):
     cell = mnm.cells.Plastic(**{"output_size": 2, "controller_size": 3} | arguments)
