@@ -91,7 +91,8 @@ def place(
       cell: what learns it.
       settings: how.
       parallel: `'none'`: all on one device. `'data'`: by `jax.pmap`, every device has all the seeds and an equal share
-        of the episodes of each update, and gradients are averaged: the same training as on one device, up to rounding.
+        of the episodes of each update and evaluation, and gradients are averaged: the same training as on one device,
+        up to rounding.
         `'seeds'`: each device has an equal share of the seeds, and does with it, bit for bit, what it would do alone.
         It is driven by a thread for each, which sees the global settings of JAX, but no `with` around the call.
       optimizer: in place of the one that the settings ask for.

@@ -144,12 +144,16 @@ class Episodes:
             metrics[name] = _mean_over_steps(values, length)
         return loss, metrics
 
-    def measure_batch(self, variables: PyTree, examples: PyTree) -> tuple[jax.Array, Metrics]:
-        """Runs episodes of one shape: the means of `measure` over them."""
+    def measure_batch(
+        self, variables: PyTree, examples: PyTree, weights: jax.Array | None = None
+    ) -> tuple[jax.Array, Metrics]:
+        """Runs episodes of one shape: the means of `measure` over them, each times its weight if there are `[N]`."""
         cell = room_for(self.cell, jax.tree.leaves(examples.inputs)[0].shape[1])
         run = unroll_batch(cell, variables, examples.inputs, lengths=getattr(examples, "length", None))
-        losses, metrics = jax.vmap(self.measure)(run.outputs, run.trace, examples)
-        return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
+        measured = jax.vmap(self.measure)(run.outputs, run.trace, examples)
+        if weights is not None:
+            measured = jax.tree.map(lambda x: x * weights, measured)
+        return jax.tree.map(jnp.mean, measured)
 
 
 def _field(trace: PyTree, name: str) -> Any:

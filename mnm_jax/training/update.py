@@ -105,8 +105,8 @@ def make_functions(
       task: what to learn.
       cell: what learns it. Its variables in the collection `params` are learned; those in all others stay as they are.
       settings: how.
-      axis_name: of the devices that share the episodes of an update, if `train_chunk` is mapped over some. Each takes
-        an equal part of the same `B` episodes.
+      axis_name: of the devices that share the episodes, if `train_chunk` and `evaluate` are mapped over some. Each
+        takes an equal part of the `B` episodes of an update, and of those of an evaluation as nearly as can be.
       optimizer: in place of `default_optimizer(settings)`.
 
     Returns:
@@ -119,12 +119,19 @@ def make_functions(
     episodes = Episodes(task, cell, settings.meta_weight)
     updates = _Updates(episodes, settings, optimizer or default_optimizer(settings), axis_name)
 
+    def evaluate_batch(variables: PyTree, examples: PyTree) -> Metrics:
+        weights = None
+        if axis_name is not None:
+            examples, weights = _own_share(examples, axis_name)
+        if episodes.is_interactive:
+            examples = episodes.draw_batch(variables, jax.random.wrap_key_data(examples), None)
+        _, metrics = episodes.measure_batch(variables, examples, weights)
+        return metrics if axis_name is None else jax.lax.pmean(metrics, axis_name)
+
     def evaluate(variables: PyTree, batches: Sequence[PyTree]) -> Metrics:
         sizes = [jax.tree.leaves(examples)[0].shape[0] for examples in batches]
         shares = [size / sum(sizes) for size in sizes]
-        if episodes.is_interactive:
-            batches = [episodes.draw_batch(variables, jax.random.wrap_key_data(rngs), None) for rngs in batches]
-        means = [episodes.measure_batch(variables, examples)[1] for examples in batches]
+        means = [evaluate_batch(variables, examples) for examples in batches]
         return jax.tree.map(lambda *parts: sum(map(operator.mul, shares, parts)), *means)
 
     def record_evaluation(state: TrainState, metrics: Metrics) -> TrainState:
@@ -140,6 +147,20 @@ def init_variables(episodes: Episodes, rng: jax.Array) -> tuple[PyTree, dict[str
     """What the cell begins with: its parameters, and its variables in all other collections."""
     variables = dict(episodes.cell.init(rng, None, episodes.first_inputs()))
     return variables.pop("params", {}), variables
+
+
+def _own_share(examples: PyTree, axis_name: str) -> tuple[PyTree, jax.Array]:
+    """This device's part of `N` episodes, `ceil(N / D)` of them, and their weights.
+
+    The mean over all devices of the weighted means is the mean over the `N` episodes. The last devices repeat the last
+    episode, with a weight of 0, where there is none left.
+    """
+    number, num_devices = jax.tree.leaves(examples)[0].shape[0], jax.lax.axis_size(axis_name)
+    share = -(-number // num_devices)
+    indices = share * jax.lax.axis_index(axis_name) + jnp.arange(share)
+    weights = jnp.where(indices < number, jnp.float32(share * num_devices / number), 0)
+    own = jnp.minimum(indices, number - 1)
+    return jax.tree.map(lambda x: x[own], examples), weights
 
 
 @dataclasses.dataclass(frozen=True)

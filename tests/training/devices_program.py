@@ -13,8 +13,9 @@ import numpy as np
 from recall import BUCKETED, TASK
 
 from mnm_jax import training
+from mnm_jax.training.episodes import held_out
 
-SETTINGS = training.TrainingSettings(num_updates=20, batch_size=16, evaluate_every=10, evaluation_episodes=8)
+SETTINGS = training.TrainingSettings(num_updates=20, batch_size=16, evaluate_every=10, evaluation_episodes=11)
 SEEDS = tuple(range(8))
 
 
@@ -56,6 +57,13 @@ def train_on_bucket(parallel):
     return placement.collect(state).params
 
 
+def evaluate(parallel):
+    """Metrics of the held-out episodes, which are no multiple of the devices."""
+    placement = training.place(TASK, CELL, SETTINGS, parallel)
+    batches = jax.device_get(held_out(TASK, SETTINGS))
+    return placement.collect(placement.evaluate(placement.init(SEEDS), batches))
+
+
 def norm(tree):
     return float(np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(tree))))
 
@@ -94,6 +102,7 @@ def main(directory):
         "seeds": distance(one, seeds),
         "seeds_equal_seeds_alone": is_same(seeds, jax.tree.map(lambda *parts: np.concatenate(parts), *alone)),
     }
+    results["evaluation"] = distance(evaluate("none"), evaluate("data"))
     on_bucket = [train_on_bucket(parallel) for parallel in training.PARALLEL]
     results["bucket"] = [distance(on_bucket[0], params) for params in on_bucket[1:]]
     results["stages"] = []

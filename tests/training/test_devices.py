@@ -13,6 +13,7 @@ import pytest
 
 from mnm_jax import training
 from mnm_jax.training import devices
+from mnm_jax.training.update import _own_share
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -44,6 +45,19 @@ def results(tmp_path_factory):
 def test_episodes_over_devices_train_as_on_one_device(results):
     assert results["data"] <= 1e-4
     assert results["data_float64"] <= 1e-9
+
+
+def test_an_evaluation_is_shared_out_too(results):
+    assert results["evaluation"] <= 1e-5
+
+
+@pytest.mark.parametrize(("num_episodes", "share"), [(8, 1), (11, 2), (3, 1)])
+def test_each_device_evaluates_its_share_and_no_more(num_episodes, share):
+    episodes = jnp.arange(1.0, num_episodes + 1)
+    own, weights = jax.vmap(lambda _: _own_share(episodes, "devices"), axis_name="devices")(jnp.arange(8))
+    assert own.shape == weights.shape == (8, share)
+    assert set(own[weights > 0].tolist()) == set(episodes.tolist())
+    assert float(jnp.mean(own * weights)) == pytest.approx((num_episodes + 1) / 2)
 
 
 def test_episodes_of_a_bucket_are_shared_out_too(results):
