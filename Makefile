@@ -18,7 +18,7 @@ lint: .venv/installed
 # When does learning take off, with and without each thing that matters? 8 seeds, both writers.
 takeoff: .venv/installed
 	for name in $$($(BIN)/python -c 'from experiments.configs.dictionary import TAKEOFF; print(*TAKEOFF)'); do \
-		$(BIN)/python -m experiments.dictionary --config=experiments/configs/dictionary.py:$$name \
+		$(BIN)/python -m experiments.dictionary --config=$$name \
 			--models=mnm_p,mnm_g --num_seeds=8 --workdir=runs/takeoff/$$name --resume || exit 1; \
 	done
 	$(BIN)/python -m experiments.takeoff runs/takeoff

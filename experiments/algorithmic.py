@@ -1,6 +1,6 @@
 """The algorithmic tasks: which memory learns to copy, to recall and to sort from examples, and what of longer ones?
 
-    python -m experiments.algorithmic --workdir=DIR [--config=experiments/configs/algorithmic.py:NAME]
+    python -m experiments.algorithmic --workdir=DIR [--config=NAME]
         [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M]
         [--resume]
 
@@ -52,7 +52,7 @@ def prepare(config: ConfigDict) -> None:
     if task is None or {field.name for field in dataclasses.fields(task)} != set(config.task):
         raise ValueError(
             f"--config.experiment={config.experiment} is not the task of this configuration; choose the task by "
-            f"--config={_CONFIGS}:NAME, with a NAME of {', '.join(algorithmic.TASKS)}"
+            f"--config=NAME, with a NAME of {', '.join(algorithmic.TASKS)}"
         )
 
 

@@ -1,9 +1,11 @@
-"""Tells a trained bAbI model a story, and asks it questions: `python -m experiments.babi --ask=RUN`.
+"""Tells a trained bAbI model a story, and asks it questions.
 
-RUN is the directory of one model. The story is read from the file that `--story` names, or else line by line from the
-prompt: a sentence on each line, those that end with a question mark are questions. After each, the answer is printed
-with its probability, and for a written memory the earlier words whose write keys the read key resembles most. An empty
-line begins a new story.
+    python -m experiments.ask RUN [--story=FILE] [--seed=SEED]
+
+RUN is the directory of one model, or the name of one that comes with the package, `babi_chained`. The story is read
+from the file that `--story` names, or else line by line from the prompt: a sentence on each line, those that end with a
+question mark are questions. After each, the answer is printed with its probability, and for a written memory the
+earlier words whose write keys the read key resembles most. An empty line begins a new story.
 
 Lines of the data can be pasted as they are, `1 Mary moved to the bathroom.` and `2 Where is Mary?  bathroom  1`: the
 numbers are dropped, a story begins where they begin again, and the given answer is shown beside the model's.
@@ -34,9 +36,9 @@ from mnm_jax.tasks.babi.encoding import MARKS, NO_SYMBOL
 
 PyTree = Any
 
-_RUN = flags.DEFINE_string("ask", None, "Directory of a trained model, to ask it questions instead of training one.")
-_STORY = flags.DEFINE_string("story", None, "With --ask: a file with story and questions; typed if not given.")
-_SEED = flags.DEFINE_integer("seed", None, "With --ask: which seed of the run; the first one if not given.")
+_USAGE = "usage: python -m experiments.ask RUN [--story=FILE] [--seed=SEED]"
+STORY = flags.DEFINE_string("story", None, "To be asked: a file with story and questions; typed if not given.")
+SEED = flags.DEFINE_integer("seed", None, "To be asked: which seed of the run; the first one if not given.")
 _NUM_RESEMBLING = 3
 # Stories are padded to this many steps, or twice as many, or four times, so that a few compilations do.
 _PADDING = 64
@@ -248,12 +250,12 @@ def _in_its_sentence(words: Sequence[str], step: int) -> str:
     return " ".join(f"[{words[i]}]" if i == step else words[i] for i in range(first, last + 1))
 
 
-def _prompt() -> Iterator[str]:
+def _prompt(run: str) -> Iterator[str]:
     """The lines that are typed, or come from elsewhere; they can be edited at a terminal."""
     sys.stdin.reconfigure(errors="backslashreplace")
     is_terminal = sys.stdin.isatty()
     if is_terminal:
-        print(_HELLO.format(run=_RUN.value), flush=True)
+        print(_HELLO.format(run=run), flush=True)
         with contextlib.suppress(ImportError):  # Not every system has it.
             import readline  # noqa: F401
     while True:
@@ -278,43 +280,50 @@ def _read_file(name: str) -> list[str]:
     return content.decode("utf-8-sig", "backslashreplace").splitlines()
 
 
-def is_wanted() -> bool:
-    """Whether the flags ask for this.
+def answer(run: str) -> None:
+    """Loads a run, and answers what is asked, as the flags say. Ctrl-C ends it.
 
-    Raises:
-      UsageError: if flags that go with `--ask` are given without it.
-    """
-    for flag in (_STORY, _SEED):
-        if _RUN.value is None and flag.value is not None:
-            raise command_line.UsageError(f"--{flag.name} goes with --ask=RUN")
-    return _RUN.value is not None
-
-
-def answer_flags() -> None:
-    """Loads the run that `--ask` names, and answers what is asked. Ctrl-C ends it.
+    Args:
+      run: see `training.load`.
 
     Raises:
       UsageError: if there is no such run or file, or if the run was not trained on bAbI.
     """
     try:
-        loaded, lines = _load()
-        for text in answer_all(loaded, lines, _STORY.value):
+        loaded, lines = _load(run)
+        for text in answer_all(loaded, lines, STORY.value):
             print(text, flush=True)
     except KeyboardInterrupt:
         print()
         sys.exit(130)
 
 
-def _load() -> tuple[training.Loaded, Iterable[str]]:
-    """The model and the lines that the flags name."""
+def _load(run: str) -> tuple[training.Loaded, Iterable[str]]:
+    """The model, and the lines that the flags name."""
     try:
-        lines = _prompt() if _STORY.value is None else _read_file(_STORY.value)
-        loaded = training.load(_RUN.value, seed=_SEED.value, best=True)
+        lines = _prompt(run) if STORY.value is None else _read_file(STORY.value)
+        loaded = training.load(run, seed=SEED.value, best=True)
         is_babi = isinstance(loaded.task, Babi)
         if is_babi:
             loaded.task.loaded  # noqa: B018  The vocabulary, for which an archive may be needed.
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
     if not is_babi:
-        raise command_line.UsageError(f"{_RUN.value} was trained on {loaded.configuration.experiment}, not on bAbI")
+        raise command_line.UsageError(f"{run} was trained on {loaded.configuration.experiment}, not on bAbI")
     return loaded, lines
+
+
+def main(argv: Sequence[str]) -> None:
+    """Answers what the run on the command line is asked."""
+    if len(argv) != 2:
+        raise command_line.UsageError(_USAGE)
+    answer(argv[1])
+
+
+def run() -> None:
+    """Runs the program."""
+    command_line.run(main, document=__doc__, takes_arguments=True)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,6 +1,6 @@
 """The bAbI tasks: which memory learns to answer questions about a story that it reads once, word by word?
 
-    python -m experiments.babi --workdir=DIR [--config=experiments/configs/babi.py:NAME] [--tasks=1,2,...|all]
+    python -m experiments.babi --workdir=DIR [--config=NAME] [--tasks=1,2,...|all]
         [--data=en-10k|en] [--layout=stream|question|sentences] [--babi_archive=PATH]
         [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
     python -m experiments.babi --ask=DIR/MODEL [--story=FILE] [--seed=SEED]
@@ -11,7 +11,7 @@ extracted, is the one that `--babi_archive` or the environment variable BABI_ARC
 
 The test files are evaluated when a training ends, once, with the parameters that were best on the validation stories.
 
-`--ask` tells a trained model a story and asks it questions; see `experiments.ask`.
+`--ask` tells a trained model a story and asks it questions, as `python -m experiments.ask RUN` does.
 
 For example:
 
@@ -50,6 +50,7 @@ _LAYOUT = flags.DEFINE_enum(
     babi.LAYOUTS,
     "An episode is a whole story, word by word, a question with its story, or a whole story, a sentence at each step.",
 )
+_ASK = flags.DEFINE_string("ask", None, "A trained model, to ask it questions instead of training one.")
 _ARCHIVE = flags.DEFINE_string("babi_archive", None, "tasks_1-20_v1-2.tar.gz, or what it holds; else BABI_ARCHIVE.")
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "babi.py"
@@ -243,9 +244,13 @@ _EXPERIMENT = launcher.Experiment(
 
 
 def _ask() -> bool:
-    if ask.is_wanted():
-        ask.answer_flags()
+    """Asks the model that `--ask` names, if it names one."""
+    if _ASK.value is not None:
+        ask.answer(_ASK.value)
         return True
+    for flag in (ask.STORY, ask.SEED):
+        if flag.value is not None:
+            raise command_line.UsageError(f"--{flag.name} goes with --ask=RUN")
     return False
 
 

@@ -2,10 +2,12 @@
 
 import ast
 import pathlib
+import re
 import runpy
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import ml_collections
 from absl import app, flags, logging
@@ -14,7 +16,9 @@ from mnm_jax import _paths
 
 FLAGS = flags.FLAGS
 
-_HELP = frozenset(["--help", "-help", "--helpshort", "-helpshort", "--h", "-h", "-?"])
+COMMAND = "mnm-jax"
+"""The command that runs every program, `mnm-jax PROGRAM`; see `experiments.main`."""
+HELP = frozenset(["--help", "-help", "--helpshort", "-helpshort", "--h", "-h", "-?"])
 _RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 _WIDTH = 120
 # As wide as the names of flags may be before their text.
@@ -37,15 +41,15 @@ def run(
     Args:
       main: takes what is left of the command line.
       document: what the program does and how it is called; `--help` begins with it.
-      default_config: value of `--config` if it is not given. (As the default of the flag itself it would be read, and
-        its errors raised, while the flag is being defined.)
+      default_config: `FILE:NAME`, the value of `--config` if it is not given. (As the default of the flag itself it
+        would be read, and its errors raised, while the flag is being defined.) `--config=NAME` is another one of FILE.
       takes_arguments: whether the program takes anything but flags.
     """
-    if _HELP & set(sys.argv[1:]):
-        print(_help_page(document, default_config))
+    if HELP & set(sys.argv[1:]):
+        print(_as_called(_help_page(document, default_config)))
         sys.exit()
-    if default_config is not None and config_flag(sys.argv) is None:
-        sys.argv.insert(1, f"--config={default_config}")
+    if default_config is not None:
+        _complete_config(sys.argv, default_config)
 
     def guarded(argv: Sequence[str]) -> None:
         try:
@@ -53,7 +57,7 @@ def run(
                 raise UsageError(f"unexpected argument {argv[1]!r}; flags begin with --")
             main(argv)
         except UsageError as error:
-            _exit(error)
+            exit_with(error)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -62,13 +66,13 @@ def output_directory(named: str | None, default: pathlib.Path) -> pathlib.Path:
     """Where a program is to write: the directory that `--output` names, or else the default.
 
     Raises:
-      UsageError: if the default lies among the results that come with the repository, to which nothing is added unless
+      UsageError: if the default lies among the results that come with the package, to which nothing is added unless
         it is asked for.
     """
     if named is not None:
         return _paths.expand(named)
     if default.resolve().is_relative_to(_RESULTS):
-        raise UsageError(f"{default} comes with the repository; --output=DIR says where to write, be it there")
+        raise UsageError(f"{default} comes with the package; --output=DIR says where to write, be it there")
     return default
 
 
@@ -77,10 +81,21 @@ def _help_page(document: str, default_config: str | None) -> str:
     parts = [document.strip(), "Flags:\n" + "\n".join(_describe_flags())]
     if default_config is not None:
         path, _, name = default_config.partition(":")
-        _, _, about = ast.get_docstring(ast.parse(pathlib.Path(path).read_text())).partition("\n\n")
-        file = pathlib.Path(path).resolve().relative_to(_RESULTS.parents[1])
-        parts.append(f"Configurations, --config={file}:NAME, {name} if not given:\n\n{about}")
+        _, _, about = docstring(pathlib.Path(path)).partition("\n\n")
+        parts.append(f"Configurations, --config=NAME, {name} if not given:\n\n{about}")
     return "\n\n".join(parts)
+
+
+def docstring(path: pathlib.Path) -> str:
+    """What a module says of itself, without importing it."""
+    return ast.get_docstring(ast.parse(path.read_text()))
+
+
+def _as_called(text: str) -> str:
+    """A text with the programs named as they are called: by the command, if that was what called this one."""
+    if not sys.argv[0].startswith(COMMAND):
+        return text
+    return re.sub(r"python -m experiments\.(\w+)", rf"{COMMAND} \1", text)
 
 
 def _describe_flags() -> Iterator[str]:
@@ -99,8 +114,9 @@ def _describe_flags() -> Iterator[str]:
         yield f"  --{flag.name}{value}".ljust(_INDENT - 1) + " " + ("\n" + " " * _INDENT).join(lines)
 
 
-def _exit(error: Exception | str) -> None:
-    message = " ".join(str(error).split())
+def exit_with(error: Exception | str) -> NoReturn:
+    """Ends the program with an error that the user can do something about, in one line."""
+    message = " ".join(_as_called(str(error)).split())
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
@@ -114,26 +130,44 @@ def _parse(argv: Sequence[str]) -> list[str]:
             list(FLAGS.config or ())  # A configuration file that cannot be read is reported at the first look only.
     except (AttributeError, KeyError) as error:
         # ml_collections stops at a key that it does not know, without saying which are known.
-        _exit(_unknown_key(argv) or error)
+        exit_with(_unknown_key(argv) or error)
     except OSError:
-        _exit(f"--config={config_flag(argv)}: there is no such file")
+        exit_with(f"--config={config_flag(argv)}: there is no such file")
     except flags.Error as error:
         # An error inside a configuration file comes with its traceback, the reason in the last line of it.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        _exit(lines[-1].removeprefix("ValueError: ") if "Error whilst parsing config file" in lines[0] else lines[0])
+        exit_with(
+            lines[-1].removeprefix("ValueError: ") if "Error whilst parsing config file" in lines[0] else lines[0]
+        )
     else:
         return rest
 
 
 def config_flag(argv: Sequence[str]) -> str | None:
     """The value of `--config` on a command line; `None` if it is not given."""
-    given = None
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        if argument in ("--config", "-config"):
-            given = following
+    return next((value for _, value in reversed(_config_flags(argv))), None)
+
+
+def _config_flags(argv: Sequence[str]) -> list[tuple[int, str]]:
+    """Each `--config` on a command line: the index of the argument that has its value, and the value."""
+    found = []
+    for i, argument in enumerate(argv):
+        if argument in ("--config", "-config") and i + 1 < len(argv):
+            found.append((i + 1, argv[i + 1]))
         elif argument.lstrip("-").startswith("config="):
-            given = argument.partition("=")[2]
-    return given
+            found.append((i, argument.partition("=")[2]))
+    return found
+
+
+def _complete_config(argv: list[str], default_config: str) -> None:
+    """Adds `--config` to a command line that has none, and to a mere name the file that it is in."""
+    given = _config_flags(argv)
+    if not given:
+        argv.insert(1, f"--config={default_config}")
+    file = default_config.partition(":")[0]
+    for i, value in given:
+        if pathlib.PurePath(value).name == value and not value.partition(":")[0].endswith(".py"):
+            argv[i] = argv[i].removesuffix(value) + f"{file}:{value}"
 
 
 def _unknown_key(argv: Sequence[str]) -> str | None:

@@ -1,6 +1,6 @@
 """The dictionary task: which memory learns to translate from a dictionary that it reads once?
 
-    python -m experiments.dictionary --workdir=DIR [--config=experiments/configs/dictionary.py:NAME]
+    python -m experiments.dictionary --workdir=DIR [--config=NAME]
         [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
 
 Each model is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.

@@ -24,7 +24,7 @@ from mnm_jax import _paths, models, tasks, training
 from mnm_jax._files import write_whole
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file and :NAME, see below; --config.KEY=VALUE sets any value of it."
+    "config", None, "A NAME of those below, or FILE:NAME of your own; --config.KEY=VALUE sets any value of it."
 )
 _MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained side by side.", lower_bound=1)

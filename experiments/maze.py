@@ -1,6 +1,6 @@
 """The maze: which memory learns to find a hidden reward again, within one lifetime?
 
-    python -m experiments.maze --workdir=DIR [--config=experiments/configs/maze.py:NAME]
+    python -m experiments.maze --workdir=DIR [--config=NAME]
         [--models=mnm_p,mnm_g,lstm,salu,attention,rnn,plastic,modplast,modul] [--num_seeds=3] [--config.KEY=VALUE ...]
         [--max_minutes=M] [--resume]
 

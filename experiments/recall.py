@@ -1,6 +1,6 @@
 """Multi-query associative recall: how many pairs does a memory recall, and with how many floats?
 
-    python -m experiments.recall --workdir=DIR [--config=experiments/configs/recall.py:NAME]
+    python -m experiments.recall --workdir=DIR [--config=NAME]
         [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M]
         [--resume]
 

@@ -65,5 +65,10 @@ def main(argv: Sequence[str]) -> None:
     print(text, end="")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the program."""
     command_line.run(main, document=__doc__, takes_arguments=True)
+
+
+if __name__ == "__main__":
+    run()

@@ -4,6 +4,8 @@ from mnm_jax import cells, contract, inputs, interface, memory, objectives, rule
 from mnm_jax.policies import Policy, policy
 from mnm_jax.unrolling import Unrolled, unroll, unroll_batch
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Policy",
     "Unrolled",

@@ -1,4 +1,4 @@
-"""Configurations of the algorithmic tasks: `--config=experiments/configs/algorithmic.py:NAME`.
+"""Configurations of the algorithmic tasks: `--config=NAME`.
 
 `copy`, `repeat_copy`, `double_copy`, `associative_recall`, `priority_sort`: the sizes of Graves, Wayne and Danihelka,
 "Neural Turing Machines", 2014 (arXiv:1410.5401); double copy with the lengths of repeat copy. A memory of 3 * 32^2 =

@@ -1,4 +1,4 @@
-"""Configurations of the bAbI experiment: `--config=experiments/configs/babi.py:NAME`.
+"""Configurations of the bAbI experiment: `--config=NAME`.
 
 `single`: models small enough for a CPU, to be trained on one task at a time; on the first one without `--tasks`.
 `joint`: all tasks together, with memory and controller of 100.

@@ -1,7 +1,7 @@
-"""Configurations of the dictionary experiment: `--config=experiments/configs/dictionary.py:NAME`.
+"""Configurations of the dictionary experiment: `--config=NAME`.
 
 `demo`: 8 pairs of single characters, small models: minutes on a laptop. What `make demo` runs.
-`tiny`: 4 pairs, in two minutes: the trained run that comes with the repository.
+`tiny`: 4 pairs, in two minutes: the trained run that comes with the package.
 `takeoff`: 4 pairs: when does learning take off? `takeoff_*`: the same with one thing changed; `make takeoff` runs all.
 `hard`: 16 pairs of two-character words, models small enough for a CPU.
 `pairs{4,8,16}_length{1,2,4}`: the sweep of the paper, with memory and controller of 100.

@@ -1,4 +1,4 @@
-"""Configurations of the maze experiment: `--config=experiments/configs/maze.py:NAME`.
+"""Configurations of the maze experiment: `--config=NAME`.
 
 `small`: a maze of 5 x 5 and models small enough for a CPU.
 `miconi`: the published settings of the plasticity agents (Miconi et al., "Backpropamine", ICLR 2019), at size 13,

@@ -1,4 +1,4 @@
-"""Configurations of multi-query associative recall: `--config=experiments/configs/recall.py:NAME`.
+"""Configurations of multi-query associative recall: `--config=NAME`.
 
 `small`: 8 pairs in 64 steps, a vocabulary of 64, small models: minutes for each model on a CPU.
 `t{64,128,256}_pairs{4,8,16,32,64}`: the published sizes, as far as the pairs fit; a vocabulary of 8,192.

@@ -2,7 +2,7 @@
 
 from mnm_jax._files import CONFIG
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved, SaveError
-from mnm_jax.training.configuration import Configuration, Loaded, load
+from mnm_jax.training.configuration import Configuration, Loaded, load, trained_runs
 from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, max_over_processes, place
 from mnm_jax.training.episodes import Episodes, check_dropout, held_out, sample_batch, unroll_example
 from mnm_jax.training.identity import describe, differences, explain, identify
@@ -52,5 +52,6 @@ __all__ = [
     "place",
     "run",
     "sample_batch",
+    "trained_runs",
     "unroll_example",
 ]

@@ -20,6 +20,8 @@ from mnm_jax.training.task import Task
 from mnm_jax.training.update import init_variables
 
 PyTree = Any
+# Where the trained runs are that come with the package: beside it, in a clone as in an installation.
+_RESULTS = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "results"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,7 @@ def load(
     """Loads a trained model from what its run left on the disk.
 
     Example:
-      >>> cell, variables, task, *_ = training.load("runs/demo/mnm_p")
+      >>> cell, variables, task, *_ = training.load("tiny")
       >>> carry, outputs, trace = mnm.unroll(cell, variables, task.sample(jax.random.key(0)).inputs)
 
       A task and a cell of one's own:
@@ -128,7 +130,8 @@ def load(
 
     Args:
       directory: the directory of one model, which holds `checkpoints/` and, from a training program, `config.json`; or
-        one with a single directory of a training program in it.
+        one with a single directory of a training program in it; or, where there is none of this name, one of
+        `trained_runs()`.
       task: what `run` was given, for a directory without `config.json`.
       cell: likewise.
       seed: which seed's parameters; `None` for the first.
@@ -176,12 +179,21 @@ def _shapes(task: Task, cell: nn.Module, num_seeds: int) -> PyTree:
     return jax.eval_shape(jax.vmap(init), jax.random.split(jax.random.key(0), num_seeds))
 
 
+def trained_runs() -> list[str]:
+    """The names of the trained runs that come with the package."""
+    return sorted(path.parents[1].name for path in _RESULTS.glob(f"*/*/{CHECKPOINTS}"))
+
+
 def _find_run(directory: pathlib.Path) -> pathlib.Path:
+    if not directory.exists() and str(directory) in trained_runs():
+        directory = _RESULTS / directory
     if (directory / CONFIG).is_file():
         return directory
     inside = sorted(path.parent for path in directory.glob(f"*/{CONFIG}"))
     if len(inside) != 1:
         found = f"several: {', '.join(path.name for path in inside)}" if inside else f"no {CONFIG} in it"
+        if not directory.exists():
+            found += f"; the runs that come with the package are {', '.join(trained_runs())}"
         if (directory / CHECKPOINTS).is_dir():
             found += "; what was trained by training.run itself wants the arguments task and cell"
         raise ValueError(f"{directory} is not the directory of one run: {found}")

@@ -85,7 +85,7 @@ def test_program_writes_where_it_is_told(write_run, tmp_path, capsys, monkeypatc
 def test_program_adds_nothing_to_what_comes_with_the_repository(tmp_path):
     committed = pathlib.Path(plot.__file__).parent / "results" / "tiny"
     before = sorted(committed.rglob("*"))
-    with pytest.raises(command_line.UsageError, match=r"tiny comes with the repository; --output=DIR says where"):
+    with pytest.raises(command_line.UsageError, match=r"tiny comes with the package; --output=DIR says where"):
         plot.main(["plot", str(committed)])
     plot.main(["plot", str(committed)], str(tmp_path))
     assert sorted(committed.rglob("*")) == before

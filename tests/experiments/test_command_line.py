@@ -63,7 +63,7 @@ WRONG = {
         "unknown model 'lstn'; choose from mnm_p, .*attention, .*rnn, .*, or module:function for a writer",
     ),
     "misspelt configuration": (
-        ["--workdir=new", f"--config={ROOT}/experiments/configs/dictionary.py:dem"],
+        ["--workdir=new", "--config=dem"],
         "unknown configuration 'dem'; choose from demo, .*takeoff, .*pairs16_length4",
     ),
     "configuration after a space": (
@@ -102,7 +102,7 @@ WRONG = {
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8",
     ),
     "a whole configuration": (
-        ["--workdir=used", "--resume", f"--config={ROOT}/experiments/configs/dictionary.py:demo"],
+        ["--workdir=used", "--resume", "--config", "demo"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8; seeds was \\[0\\] and is \\[0, 1, 2\\]",
     ),
     "fewer updates": (

@@ -1,0 +1,1 @@
+"""What the programs run: configurations by name, a file for each program."""
