@@ -31,7 +31,7 @@ from mnm_jax import _paths, training
 from mnm_jax.analysis import similarity
 from mnm_jax.cells import ChainedMNM
 from mnm_jax.inputs import Sentence
-from mnm_jax.tasks.babi import Babi, Example, Vocabulary
+from mnm_jax.tasks.babi import VOCABULARY, ArchiveError, Babi, Example, Vocabulary
 from mnm_jax.tasks.babi.encoding import MARKS, NO_SYMBOL
 
 PyTree = Any
@@ -141,7 +141,7 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
         similarities = similarity.resemblance(np.asarray(trace.read_keys)[last], np.asarray(trace.write_keys)[:last])
         nearest = np.argsort(-similarities, kind="stable")[:_NUM_RESEMBLING]
         resembling = [(int(step), float(similarities[step])) for step in nearest]
-    return loaded.task.loaded.vocabulary.answers[answer], float(probabilities[answer]), resembling
+    return loaded.task.format.vocabulary.answers[answer], float(probabilities[answer]), resembling
 
 
 def _follow_chain(read_keys: np.ndarray, write_keys: np.ndarray) -> list[tuple[int, float]]:
@@ -168,19 +168,14 @@ def _read(cell: nn.Module, variables: PyTree, example: Example) -> tuple[jax.Arr
 
 def _split(task: Babi, symbols: Sequence[int]) -> np.ndarray:
     """What the model reads at each step: a symbol, `[T]`, or a sentence, `[T, W]`."""
-    if task.layout != "sentences":
+    if task.format.sentence_length is None:
         return np.array(symbols, np.int32)
-    marks = {task.loaded.vocabulary.symbols.index(mark) for mark in MARKS}
+    marks = {task.format.vocabulary.symbols.index(mark) for mark in MARKS}
     ends = [i + 1 for i, symbol in enumerate(symbols) if symbol in marks]
-    sentences = np.full((len(ends), _width(task)), NO_SYMBOL, np.int32)
+    sentences = np.full((len(ends), task.format.sentence_length), NO_SYMBOL, np.int32)
     for row, start, end in zip(sentences, [0, *ends], ends, strict=False):
         row[: end - start] = symbols[start:end]
     return sentences
-
-
-def _width(task: Babi) -> int:
-    """How many symbols a sentence has at most, for a model that reads sentences."""
-    return task.loaded.train.buckets[0].inputs.shape[2]
 
 
 def answer_all(loaded: training.Loaded, lines: Iterable[str], name: str | None = None) -> Iterator[str]:
@@ -196,6 +191,7 @@ def answer_all(loaded: training.Loaded, lines: Iterable[str], name: str | None =
       What there is to print: answers, and complaints about sentences that cannot be read, which are left out.
     """
     task: Babi = loaded.task
+    vocabulary, _, sentence_length = task.format
     story: list[int] = []
     for i, line in enumerate(lines, 1):
         number, text, given = parse_line(line)
@@ -204,16 +200,16 @@ def answer_all(loaded: training.Loaded, lines: Iterable[str], name: str | None =
         if not text:
             continue
         try:
-            sentence = encode(text, task.loaded.vocabulary)
-            if task.layout == "sentences" and len(sentence) > _width(task):
+            sentence = encode(text, vocabulary)
+            if sentence_length is not None and len(sentence) > sentence_length:
                 raise SentenceError(
-                    f"{len(sentence)} words and marks are more than the {_width(task)} of any it learned"
+                    f"{len(sentence)} words and marks are more than the {sentence_length} of any it learned"
                 )
         except SentenceError as error:
             yield f"not read: {error}" if name is None else f"not read: {name}, line {i}: {error}"
             continue
         symbols = story + sentence
-        is_question = task.loaded.vocabulary.symbols[sentence[-1]] == "?"
+        is_question = vocabulary.symbols[sentence[-1]] == "?"
         # Elsewhere the questions stand within the story.
         if not is_question or task.layout != "question":
             story = symbols
@@ -229,7 +225,7 @@ def _describe(
     resembling: Sequence[tuple[int, float]],
     given: str | None,
 ) -> str:
-    words = [task.loaded.vocabulary.symbols[symbol] for symbol in symbols]
+    words = [task.format.vocabulary.symbols[symbol] for symbol in symbols]
     beside = "" if given is None else f"; given: {given}, {'the same' if given == answer else 'another'}"
     lines = [f"{answer} ({probability:.1%}){beside}"]
     for step, value in resembling:
@@ -303,12 +299,11 @@ def _load(run: str) -> tuple[training.Loaded, Iterable[str]]:
     try:
         lines = _prompt(run) if STORY.value is None else _read_file(STORY.value)
         loaded = training.load(run, seed=SEED.value, best=True)
-        is_babi = isinstance(loaded.task, Babi)
-        if is_babi:
-            loaded.task.loaded  # noqa: B018  The vocabulary, for which an archive may be needed.
+    except ArchiveError as error:
+        raise command_line.UsageError(f"{run} holds no {VOCABULARY}, so the archive is needed: {error}") from error
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
-    if not is_babi:
+    if not isinstance(loaded.task, Babi):
         raise command_line.UsageError(f"{run} was trained on {loaded.configuration.experiment}, not on bAbI")
     return loaded, lines
 

@@ -132,7 +132,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
         # ml_collections stops at a key that it does not know, without saying which are known.
         exit_with(_unknown_key(argv) or error)
     except OSError:
-        exit_with(f"--config={config_flag(argv)}: there is no such file")
+        exit_with(f"--config={flag_value(argv, 'config')}: there is no such file")
     except flags.Error as error:
         # An error inside a configuration file comes with its traceback, the reason in the last line of it.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -143,25 +143,25 @@ def _parse(argv: Sequence[str]) -> list[str]:
         return rest
 
 
-def config_flag(argv: Sequence[str]) -> str | None:
-    """The value of `--config` on a command line; `None` if it is not given."""
-    return next((value for _, value in reversed(_config_flags(argv))), None)
+def flag_value(argv: Sequence[str], name: str) -> str | None:
+    """The value of a flag on a command line that is not parsed yet; `None` if it is not given."""
+    return next((value for _, value in reversed(_find_flag(argv, name))), None)
 
 
-def _config_flags(argv: Sequence[str]) -> list[tuple[int, str]]:
-    """Each `--config` on a command line: the index of the argument that has its value, and the value."""
+def _find_flag(argv: Sequence[str], name: str) -> list[tuple[int, str]]:
+    """Each place where a flag is given: the index of the argument that has its value, and the value."""
     found = []
     for i, argument in enumerate(argv):
-        if argument in ("--config", "-config") and i + 1 < len(argv):
+        if argument in (f"--{name}", f"-{name}") and i + 1 < len(argv):
             found.append((i + 1, argv[i + 1]))
-        elif argument.lstrip("-").startswith("config="):
+        elif argument.startswith((f"--{name}=", f"-{name}=")):
             found.append((i, argument.partition("=")[2]))
     return found
 
 
 def _complete_config(argv: list[str], default_config: str) -> None:
     """Adds `--config` to a command line that has none, and to a mere name the file that it is in."""
-    given = _config_flags(argv)
+    given = _find_flag(argv, "config")
     if not given:
         argv.insert(1, f"--config={default_config}")
     file = default_config.partition(":")[0]
@@ -172,7 +172,7 @@ def _complete_config(argv: list[str], default_config: str) -> None:
 
 def _unknown_key(argv: Sequence[str]) -> str | None:
     """Says which `--config.KEY` is not in the configuration, and which keys are."""
-    path, _, name = config_flag(argv).partition(":")
+    path, _, name = flag_value(argv, "config").partition(":")
     config = runpy.run_path(path)["get_config"](*[name] * bool(name))
     for argument in argv:
         if not argument.lstrip("-").startswith("config."):

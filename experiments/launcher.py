@@ -21,7 +21,6 @@ from ml_collections.config_flags import config_path
 from experiments import command_line, compilation_cache, workdirs
 from experiments.interruption import Interruption
 from mnm_jax import _paths, models, tasks, training
-from mnm_jax._files import write_whole
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A NAME of those below, or FILE:NAME of your own; --config.KEY=VALUE sets any value of it."
@@ -59,7 +58,7 @@ class Experiment:
     """What a training program is about.
 
     Attributes:
-      name: of the task, one of `tasks.TASKS`; a configuration may name another one as its `experiment`.
+      name: of the task, see `tasks.find_task`; a configuration may name another one as its `experiment`.
       default_config: `FILE:NAME` of the configuration that is used without `--config`.
       introduce: prints what there is to know of the task before training.
       conclude: `conclude(configuration, report, directory)` writes into a model's directory what is to be known of the
@@ -87,7 +86,7 @@ def run(experiment: Experiment, instead: Callable[[], bool] = lambda: False) -> 
       experiment: what it is about.
       instead: does what the flags ask for in place of training, and says whether they asked for any such thing.
     """
-    is_config_given = command_line.config_flag(sys.argv) is not None
+    is_config_given = command_line.flag_value(sys.argv, "config") is not None
 
     def main(argv: Sequence[str]) -> None:
         del argv
@@ -251,7 +250,9 @@ def _parse(
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
-            raise command_line.UsageError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
+            raise command_line.UsageError(
+                "--tensorboard needs tensorboardX: pip install 'mnm_jax[tensorboard]'"
+            ) from error
     workdir = _paths.expand(_WORKDIR.value)
     try:
         options = training.RunOptions(
@@ -316,7 +317,7 @@ def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...]
     Raises:
       ValueError: if a value is not possible, naming it.
     """
-    task, settings = tasks.TASKS[name](**config.task), models.ModelSettings(**config.model)
+    task, settings = tasks.find_task(name)(**config.task), models.ModelSettings(**config.model)
     models.find_writer(model)
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
     training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
@@ -351,9 +352,9 @@ def _start_processes() -> None:
 def _write_configuration(configuration: training.Configuration, directory: pathlib.Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_whole(directory / training.CONFIG, configuration.to_json())
+        configuration.save(directory)
     except OSError as error:
-        _fail(f"cannot write {directory / training.CONFIG}: {error.strerror or error}")
+        _fail(f"cannot write {error.filename or directory}: {error.strerror or error}")
 
 
 def _is_finished(configuration: training.Configuration, directory: pathlib.Path, products: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ PROGRAMS = (
     "maze",
     "algorithmic",
     "recall",
+    "train",
     "ask",
     "plot",
     "report",
@@ -36,7 +37,7 @@ def run() -> None:
         _print_help()
     if program not in PROGRAMS:
         command_line.exit_with(f"there is no program {program!r}; choose from {', '.join(PROGRAMS)}")
-    # As `python -m` does: there lie the writers of one's own.
+    # As `python -m` does: there lie the tasks and writers of one's own.
     sys.path.insert(0, "")
     sys.argv = [f"{command_line.COMMAND} {program}", *arguments]
     importlib.import_module(f"experiments.{program}").run()

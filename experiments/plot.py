@@ -7,7 +7,8 @@ writes into each working directory, or into DIR, `learning_curves.png` and, of t
 `takeoff.csv`, `generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
 multi-query associative recall `recall.md`, `recall.csv` and `recall.png`; of the bAbI tasks
 `errors.md`, `errors.csv` and `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png` and for each agent
-`episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`.
+`episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`. Of a task of
+your own it writes `learning_curves.png` and `results.md`.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from absl import flags
 
 from experiments import command_line
 from mnm_jax import _paths
-from mnm_jax.analysis import costs, curves, errors, lifetimes, recall, similarity, style, takeoff
+from mnm_jax.analysis import comparison, costs, curves, errors, lifetimes, recall, similarity, style, takeoff
 from mnm_jax.analysis.maze import save_gif
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
 from mnm_jax.tasks import MazeTask, MultiQueryRecall, algorithmic
@@ -52,7 +53,7 @@ def make_figures(workdir: str | Path, output: str | Path | None = None) -> list[
             raise LoadError(f"{workdir}: {runs[0].model} and {run.model} have different tasks: {task} and {run.task}")
     output = workdir if output is None else Path(output)
     output.mkdir(parents=True, exist_ok=True)
-    return _MAKERS[runs[0].experiment](output, runs)
+    return _MAKERS.get(runs[0].experiment, _make_figures_of_any_task)(output, runs)
 
 
 def _make_dictionary_figures(workdir: Path, runs: Sequence[Run]) -> list[Path]:
@@ -173,6 +174,13 @@ def _describe_recall(task: MultiQueryRecall) -> str:
         f"multi-query associative recall, {task.num_pairs} pairs in {task.num_steps} steps, a vocabulary of "
         f"{task.vocabulary_size:,}, {fillers}"
     )
+
+
+def _make_figures_of_any_task(workdir: Path, runs: Sequence[Run]) -> list[Path]:
+    paths, named = [workdir / "learning_curves.png", workdir / "results.md"], {run.model: run for run in runs}
+    curves.comparison(named, "Learning curves").savefig(paths[0])
+    paths[1].write_text(comparison.to_markdown(comparison.summarize(named)))
+    return paths
 
 
 _MAKERS = {

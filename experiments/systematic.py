@@ -41,11 +41,12 @@ def make_test_splits(task: Babi) -> tuple[Split, Split]:
     if not exchanged:
         raise ValueError(f"tasks {', '.join(map(str, task.tasks))}: none has people whose names could be exchanged")
     kept = {story.task for story in exchanged}
-    shape = task.loaded.test.buckets[0].inputs.shape
-    width = shape[2] if len(shape) > 2 else None
     splits = {"train": [story for story in read["test"] if story.task in kept], "exchanged": exchanged}
     made = make_splits(
-        {name: encode(part, task.loaded.vocabulary, task.layout, width) for name, part in splits.items()}
+        {
+            name: encode(part, task.format.vocabulary, task.layout, task.format.sentence_length)
+            for name, part in splits.items()
+        }
     )
     return made["train"], made["exchanged"]
 

@@ -1,6 +1,7 @@
 """What the configuration files share."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -14,7 +15,7 @@ def make_config(
     """Makes a configuration whose every field can be set on the command line.
 
     Args:
-      task: a task, a dataclass.
+      task: a task, a dataclass; or the values of its fields by their names.
       model: sizes and options of the models.
       settings: how to train them.
 
@@ -22,7 +23,9 @@ def make_config(
       The fields under `task`, `model` and `training`.
     """
     parts = {"task": task, "model": model, "training": settings}
-    config = ml_collections.ConfigDict({key: dataclasses.asdict(part) for key, part in parts.items()})
+    config = ml_collections.ConfigDict(
+        {key: dict(part) if isinstance(part, Mapping) else dataclasses.asdict(part) for key, part in parts.items()}
+    )
     # The weight of the meta-objective goes with the model.
     del config.training["meta_weight"]
     if config.model.meta_weight is None:

@@ -42,7 +42,7 @@ class Run:
 
     Attributes:
       directory: where the files are. Its name may differ from the model's, which may hold any character.
-      experiment: the name of the task, one of `tasks.TASKS`.
+      experiment: the name of the task; see `tasks.find_task`.
       headline: the metric that says how good the model is, larger being better: `metrics` has it as `eval_<headline>`.
       model: the name of the model.
       config: the configuration, nested.
@@ -115,9 +115,10 @@ def _load_run(directory: Path) -> Run | None:
         experiment, model, seeds, config = read_description(directory)
     except ValueError as error:
         raise LoadError(str(error)) from None
-    if experiment not in tasks.TASKS:
-        raise LoadError(f"{directory / CONFIG}: 'experiment' is {experiment!r}; known are {', '.join(tasks.TASKS)}")
-    headline = tasks.TASKS[experiment].headline
+    try:
+        headline = tasks.find_task(experiment).headline
+    except ValueError as error:
+        raise LoadError(f"{directory / CONFIG}: {error}") from None
     updates, metrics = _tabulate(directory / "metrics.jsonl", "update", seeds)
     if not len(updates):
         _warn(f"{directory}: left out, for its metrics.jsonl has no evaluation of every seed")

@@ -1,5 +1,9 @@
 """One training loop for every task and cell: seeds, devices, evaluation, metrics, checkpoints, time budgets."""
 
+from mnm_jax import _extras
+
+_extras.require("mnm_jax.training", "training", "orbax", "tqdm")
+
 from mnm_jax._files import CONFIG
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved, SaveError
 from mnm_jax.training.configuration import Configuration, Loaded, load, trained_runs
@@ -10,7 +14,7 @@ from mnm_jax.training.log import METRICS, TIMING
 from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, RunOptions, run
 from mnm_jax.training.progress import CompilationStopped
 from mnm_jax.training.settings import TrainingSettings, default_optimizer
-from mnm_jax.training.task import BucketedTask, InteractiveTask, Task
+from mnm_jax.training.task import BucketedTask, InteractiveTask, PortableTask, Task
 from mnm_jax.training.update import Best, Functions, TrainState, make_functions
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "Loaded",
     "NonFiniteError",
     "Placement",
+    "PortableTask",
     "Report",
     "RestoreError",
     "RunOptions",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import _paths, models, tasks
-from mnm_jax._files import CONFIG, read_description
+from mnm_jax._files import CONFIG, read_description, write_whole
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.episodes import Episodes
 from mnm_jax.training.identity import differences, flatten, identify_model
@@ -29,7 +29,7 @@ class Configuration:
     """One model on one task, all its seeds together.
 
     Attributes:
-      experiment: the name of the task, one of `tasks.TASKS`.
+      experiment: the name of the task; see `tasks.find_task`.
       model: the name of the model; see `models.find_writer`.
       seeds: one run for each.
       task: the task.
@@ -55,6 +55,12 @@ class Configuration:
             num_steps=task.num_steps,
         )
 
+    def save(self, directory: pathlib.Path) -> None:
+        """Writes into the directory of a run `config.json` and what the task has to be restored from."""
+        write_whole(directory / CONFIG, self.to_json())
+        if hasattr(self.task, "save"):
+            self.task.save(directory)
+
     def to_json(self) -> str:
         """The contents of `config.json`."""
         config = {"task": self.task, "model": self.model_settings, "training": self.training}
@@ -68,18 +74,26 @@ class Configuration:
 
     @classmethod
     def load(cls, directory: str | pathlib.Path) -> "Configuration":
-        """Reads the `config.json` of a run.
+        """Reads what `save` wrote into the directory of a run.
 
         Raises:
-          ValueError: if there is none, or it is not what a run writes; the message names the file.
+          ValueError: if there is no `config.json`, or a file is not what a run writes; the message names the file.
         """
         directory = pathlib.Path(directory)
         experiment, model, seeds, config = read_description(directory)
         try:
-            task = tasks.TASKS[experiment](**config["task"])
+            kind = tasks.find_task(experiment)
+        except ValueError as error:
+            raise ValueError(f"{directory / CONFIG}: {error}") from error
+        try:
+            # JSON has lists, which cannot be hashed.
+            fields = {name: tuple(x) if isinstance(x, list) else x for name, x in config["task"].items()}
+            task = kind(**fields)
             settings = models.ModelSettings(**config["model"]), TrainingSettings(**config["training"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{directory / CONFIG} is not the configuration of a run: {error!r}") from error
+        if hasattr(task, "restore"):
+            task.restore(directory)
         return cls(experiment, model, seeds, task, *settings)
 
     def differences(self, other: "Configuration") -> dict[str, tuple[Any, Any]]:

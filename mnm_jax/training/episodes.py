@@ -106,6 +106,8 @@ class Episodes:
 
     def first_inputs(self) -> PyTree:
         """Inputs of one step, all zeros, by which a cell can tell its parameters' shapes."""
+        if hasattr(self.task, "first_inputs"):
+            return self.task.first_inputs()
         rng = jax.random.key(0)
         if self.is_interactive:
             # The inputs of a first step have a shape before there are parameters.

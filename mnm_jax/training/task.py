@@ -1,5 +1,6 @@
 """What a task must offer to be trained on."""
 
+import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -81,6 +82,22 @@ class BucketedTask(Task, Protocol):
 
     def held_out(self, seed: int, num_episodes: int) -> Sequence[PyTree]:
         """Draws held-out episodes, on the host: a batch for each shape, at least `num_episodes` in all."""
+        ...
+
+
+class PortableTask(BucketedTask, Protocol):
+    """What a task must offer besides, if its sizes come from its data, for `load` to work where the data is not."""
+
+    def first_inputs(self) -> PyTree:
+        """Inputs of one step, all zeros."""
+        ...
+
+    def save(self, directory: pathlib.Path) -> None:
+        """Writes into the directory of a run what the sizes come from."""
+        ...
+
+    def restore(self, directory: pathlib.Path) -> None:
+        """Takes it from there, if it is there; else the data is needed."""
         ...
 
 

@@ -16,7 +16,7 @@ from experiments import ask, command_line
 from mnm_jax import models, training
 from mnm_jax.analysis.similarity import cosine_similarity
 from mnm_jax.inputs import Sentence
-from mnm_jax.tasks.babi import Babi
+from mnm_jax.tasks.babi import ArchiveError, Babi
 from mnm_jax.tasks.babi.stories import sha256
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tasks" / "babi"))
@@ -216,6 +216,28 @@ def test_at_a_terminal_it_says_hello_and_ends_quietly(loaded, monkeypatch, capsy
     assert out.startswith("Tell RUN a story")
     assert "Ctrl-D ends this." in out
     assert next(ask.answer_all(loaded, STORY[:2])) in out
+
+
+def test_the_model_that_comes_with_the_package_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("BABI_ARCHIVE", str(tmp_path / "none"))
+    loaded = training.load("babi_chained", best=True)
+    lines = ["Mary moved to the bathroom.", "John went to the hallway.", "Where is Mary?"]
+    (answer,) = ask.answer_all(loaded, lines)
+    assert answer.startswith("bathroom (")
+
+
+def test_a_run_without_its_vocabulary_needs_the_archive(tmp_path, monkeypatch):
+    def load(task):
+        raise ArchiveError("there is none")
+
+    monkeypatch.setattr("mnm_jax.tasks.babi.task._load", load)
+    configuration = training.Configuration(
+        "babi", "lstm", (0,), Babi((4,)), models.ModelSettings(4, 4), training.TrainingSettings(num_updates=1)
+    )
+    (tmp_path / "config.json").write_text(configuration.to_json())
+    message = f"{tmp_path} holds no vocabulary.json, so the archive is needed: there is none"
+    with pytest.raises(command_line.UsageError, match=message):
+        ask.answer(str(tmp_path))
 
 
 def test_a_word_is_shown_in_its_sentence():

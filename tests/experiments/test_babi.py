@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from test_command_line import ROOT, run_all
 
+from experiments import ask
 from experiments.babi import count_errors, tokens_per_second
 from mnm_jax import training
 from mnm_jax.tasks import babi
@@ -179,6 +180,17 @@ def test_the_data_is_saved_with_the_run(trained, monkeypatch):
     monkeypatch.setenv("HOME", str(directory))
     saved = json.loads((directory / "run" / "mnm_p" / "data.json").read_text())
     assert saved == json.loads(json.dumps(training.load(directory / "run" / "mnm_p").task.loaded.summary()))
+
+
+def test_the_model_is_asked_where_the_archive_is_not(trained, monkeypatch):
+    def load(task):
+        raise AssertionError
+
+    monkeypatch.setattr(babi.task, "_load", load)
+    monkeypatch.setattr(babi.task, "_formats", {})
+    loaded = training.load(trained[0] / "cut" / "mnm_p")
+    (answer,) = ask.answer_all(loaded, ["Ada went to the cellar.", "Where is Ada?"])
+    assert answer.partition(" ")[0] in loaded.task.format.vocabulary.answers
 
 
 @pytest.mark.parametrize("name", WRONG)

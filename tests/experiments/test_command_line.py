@@ -156,7 +156,7 @@ WRONG = {
     ),
     "no tensorboardX": (
         ["--workdir=new", "--tensorboard"],
-        r"--tensorboard needs tensorboardX: pip install tensorboardX",
+        r"--tensorboard needs tensorboardX: pip install 'mnm_jax\[tensorboard\]'",
     ),
 }
 

@@ -15,7 +15,7 @@ Source: Weston et al., "Towards AI-Complete Question Answering: A Set of Prerequ
 
 from mnm_jax.tasks.babi.buckets import Bucket, Example, Split, sample, take
 from mnm_jax.tasks.babi.data import Data, load
-from mnm_jax.tasks.babi.encoding import LAYOUTS, NO_ANSWER, Vocabulary
+from mnm_jax.tasks.babi.encoding import LAYOUTS, NO_ANSWER, Format, Vocabulary
 from mnm_jax.tasks.babi.stories import (
     CONFIGS,
     OFFICIAL_SHA256,
@@ -25,7 +25,7 @@ from mnm_jax.tasks.babi.stories import (
     Story,
     read_archive,
 )
-from mnm_jax.tasks.babi.task import Babi
+from mnm_jax.tasks.babi.task import VOCABULARY, Babi
 
 __all__ = [
     "CONFIGS",
@@ -33,11 +33,13 @@ __all__ = [
     "NO_ANSWER",
     "OFFICIAL_SHA256",
     "TASK_NAMES",
+    "VOCABULARY",
     "ArchiveError",
     "Babi",
     "Bucket",
     "Data",
     "Example",
+    "Format",
     "Question",
     "Split",
     "Story",

@@ -19,7 +19,16 @@ from mnm_jax import _checks, _paths
 from mnm_jax._files import whole_file
 from mnm_jax.tasks.babi import stories as stories_lib
 from mnm_jax.tasks.babi.buckets import MAX_PADDING_SHARE, MAX_PADDING_SHARE_OF_SENTENCES, Split, make_splits
-from mnm_jax.tasks.babi.encoding import LAYOUTS, MARKS, Episodes, Vocabulary, encode, longest_sentence, make_vocabulary
+from mnm_jax.tasks.babi.encoding import (
+    LAYOUTS,
+    MARKS,
+    Episodes,
+    Format,
+    Vocabulary,
+    encode,
+    longest_sentence,
+    make_vocabulary,
+)
 from mnm_jax.tasks.babi.overlap import count_questions, seen_questions
 from mnm_jax.tasks.babi.stories import CONFIGS, TASK_NAMES, Story
 
@@ -54,6 +63,12 @@ class Data:
     train: Split
     validation: Split
     test: Split
+
+    @property
+    def format(self) -> Format:
+        """What all episodes have in common."""
+        shape = self.train.buckets[-1].inputs.shape
+        return Format(self.vocabulary, shape[1], shape[2] if self.layout == "sentences" else None)
 
     @functools.cached_property
     def is_seen(self) -> dict[str, tuple[np.ndarray, ...]]:

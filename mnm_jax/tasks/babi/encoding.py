@@ -45,6 +45,20 @@ class Vocabulary(NamedTuple):
     num_trained_answers: int
 
 
+class Format(NamedTuple):
+    """What all episodes have in common: enough to run a model where they are not.
+
+    Attributes:
+      vocabulary: what may be read and answered.
+      num_steps: the longest episode of any split, `T`.
+      sentence_length: how many symbols a step reads, `W`; `None` if it reads just one.
+    """
+
+    vocabulary: Vocabulary
+    num_steps: int
+    sentence_length: int | None
+
+
 class Episodes(NamedTuple):
     """Episodes of many lengths, one after the other. `N` episodes of `S` steps in all.
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -11,14 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks, objectives
+from mnm_jax._files import write_whole
 from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi import buckets as buckets_lib
 from mnm_jax.tasks.babi import data as data_lib
 from mnm_jax.tasks.babi import stories
 from mnm_jax.tasks.babi.buckets import Bucket, Example, Split
 from mnm_jax.tasks.babi.data import Data
-from mnm_jax.tasks.babi.encoding import LAYOUTS, NO_SYMBOL
+from mnm_jax.tasks.babi.encoding import LAYOUTS, NO_SYMBOL, Format, Vocabulary
 from mnm_jax.tasks.babi.stories import CONFIGS, OFFICIAL_SHA256, TASK_NAMES
+
+VOCABULARY = "vocabulary.json"
+"""The file of a run that `Babi.save` writes."""
 
 # The order of the buckets is that of no seed: seeds that are trained side by side share it.
 _BUCKET_SEED = 0
@@ -26,10 +32,10 @@ _BUCKET_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Babi:
-    """The tasks, one or several of them trained together: a `training.BucketedTask`.
+    """The tasks, one or several of them trained together: a `training.PortableTask`.
 
     The data is loaded when it is first needed, once in a process for all equal tasks; see `load`, also for what that
-    raises. `BABI_ARCHIVE` names the archive.
+    raises. `BABI_ARCHIVE` names the archive. To run a trained model it is not needed.
 
     Attributes:
       tasks: which of 1 to 20; kept in ascending order.
@@ -68,19 +74,53 @@ class Babi:
         return _load(self)
 
     @property
+    def format(self) -> Format:
+        """What all episodes have in common; of the data, unless `restore` has found it in a run."""
+        return _formats.get(self) or self.loaded.format
+
+    @property
     def output_size(self) -> int:
         """How many classes an answer has."""
-        return len(self.loaded.vocabulary.answers)
+        return len(self.format.vocabulary.answers)
 
     @property
     def vocabulary_size(self) -> int:
         """How many symbols may be read."""
-        return len(self.loaded.vocabulary.symbols)
+        return len(self.format.vocabulary.symbols)
 
     @property
     def num_steps(self) -> int:
         """The longest episode of any split, `T`."""
-        return self.buckets[-1].num_steps
+        return self.format.num_steps
+
+    def first_inputs(self) -> jax.Array | Sentence:
+        """Inputs of one step, all zeros."""
+        length = self.format.sentence_length
+        return jnp.zeros((), jnp.int32) if length is None else Sentence(jnp.zeros(length, jnp.int32))
+
+    def save(self, directory: pathlib.Path) -> None:
+        """Writes the format of the episodes into the directory of a run, as `VOCABULARY`."""
+        contents = {**self.format.vocabulary._asdict(), **self.format._asdict()}
+        del contents["vocabulary"]
+        write_whole(directory / VOCABULARY, json.dumps(contents, indent=2) + "\n")
+
+    def restore(self, directory: pathlib.Path) -> None:
+        """Takes the format of the episodes from what `save` wrote, for all equal tasks of this process.
+
+        Runs of earlier versions hold none; for these the data is needed.
+
+        Raises:
+          ValueError: if the file is damaged.
+        """
+        path = directory / VOCABULARY
+        if not path.exists():
+            return
+        try:
+            contents = json.loads(path.read_text())
+            symbols, answers, num_trained_answers = (contents.pop(name) for name in Vocabulary._fields)
+            _formats[self] = Format(Vocabulary(tuple(symbols), tuple(answers), num_trained_answers), **contents)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not the vocabulary of a run: {error!r}") from error
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -141,13 +181,13 @@ class Babi:
 
     def symbols(self, example: Example) -> list[str]:
         """What is read at each step that is no padding: a symbol, or the symbols of a sentence with blanks between."""
-        symbols = self.loaded.vocabulary.symbols
+        symbols = self.format.vocabulary.symbols
         steps = np.asarray(_as_sentences(example.inputs))[: int(example.length)]
         return [" ".join(symbols[symbol] for symbol in step if symbol != NO_SYMBOL) for step in steps]
 
     def describe(self, example: Example) -> str:
         """Prints an episode readably: a sentence on each line, a question with its answer."""
-        answers, text = self.loaded.vocabulary.answers, []
+        answers, text = self.format.vocabulary.answers, []
         for symbols, target, is_due in zip(self.symbols(example), example.targets, example.mask, strict=False):
             text.append(symbols)
             if symbols.endswith((".", "?")):
@@ -160,6 +200,10 @@ class Babi:
 def _as_sentences(inputs: jax.Array | Sentence) -> jax.Array:
     """The symbols of each step, `[T, W]`."""
     return inputs.symbols if isinstance(inputs, Sentence) else inputs[:, None]
+
+
+# A format follows from the fields of the task, so that those of equal tasks are equal.
+_formats: dict[Babi, Format] = {}
 
 
 @functools.lru_cache(maxsize=4)

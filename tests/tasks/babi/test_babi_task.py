@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mnm_jax import models, tasks, training
-from mnm_jax.tasks.babi import Babi, take
+from mnm_jax.tasks.babi import VOCABULARY, Babi, take
+from mnm_jax.tasks.babi import task as task_lib
 from mnm_jax.tasks.babi.stories import sha256
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -46,6 +47,28 @@ def test_what_is_not_possible_is_refused(options, message):
 def test_the_data_is_loaded_once(make_task):
     assert make_task(1, 2).loaded is make_task(2, 1).loaded
     assert make_task(1).loaded is not make_task(1, 2).loaded
+
+
+@pytest.mark.parametrize("layout", ["stream", "sentences"])
+def test_a_model_is_run_without_the_data(make_task, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(task_lib, "_formats", {})
+    task = make_task(1, 2, layout=layout)
+    task.save(tmp_path)
+    task.restore(tmp_path / "none")
+    expected, inputs = task.loaded.format, take(task.buckets[0], 0).inputs
+
+    def load(task):
+        raise AssertionError
+
+    monkeypatch.setattr(task_lib, "_load", load)
+    task.restore(tmp_path)
+    assert task.format == expected
+    assert (task.vocabulary_size, task.output_size) == tuple(map(len, expected.vocabulary[:2]))
+    shapes = jax.tree.map(lambda x: (x.shape[1:], x.dtype), inputs)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), task.first_inputs()) == shapes
+    (tmp_path / VOCABULARY).write_text('{"symbols": []}')
+    with pytest.raises(ValueError, match=f"{tmp_path / VOCABULARY} is not the vocabulary of a run: KeyError"):
+        task.restore(tmp_path)
 
 
 def test_held_out_episodes_are_as_many_of_each_task_and_none_twice_before_all_once(make_task):
