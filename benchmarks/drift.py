@@ -2,11 +2,13 @@
 
     python -m benchmarks.drift OUTPUT.png [--lengths=64,256,1024,4096] [--anchors=64,256,1024] [--size=100]
         [--writers=mnm_p,mnm_g] [--rate_bias=-2]
+    python -m benchmarks.drift OUTPUT.png --redraw
 
 compares the gradient in single precision with that of a plain unroll in double precision, once by a plain unroll in
 single precision, once reversibly without anchors, and once for each number of steps between anchors; and the reversible
 ones with the plain one in single precision, whose forward pass is the same up to how it is compiled. The
-error is the largest over all parameters of |g - g'| / |g'|. Draws the figure, and writes `OUTPUT.json` beside it.
+error is the largest over all parameters of |g - g'| / |g'|. Draws the figure, and writes `OUTPUT.json` beside it, from
+which `--redraw` draws it again without measuring. The suffix is the format: png, pdf, svg.
 """
 
 import json
@@ -22,7 +24,7 @@ from matplotlib.figure import Figure
 
 import mnm_jax as mnm
 from benchmarks.workload import NUM_SYMBOLS, OUTPUT_SIZE, WRITERS
-from mnm_jax.analysis import style
+from mnm_jax.analysis import panels, style
 
 PyTree = Any
 
@@ -32,6 +34,7 @@ _SIZE = flags.DEFINE_integer("size", 100, "Width of controller, keys, values and
 _NUM_LAYERS = flags.DEFINE_integer("num_layers", 3, "Layers of the memory, L.", lower_bound=1)
 _WRITERS = flags.DEFINE_list("writers", list(WRITERS), f"Some of {', '.join(WRITERS)}.")
 _RATE_BIAS = flags.DEFINE_float("rate_bias", -2.0, "How strongly the memory is written: the bias of the rate.")
+_REDRAW = flags.DEFINE_bool("redraw", False, "Draws what OUTPUT.json holds, and measures nothing.")
 
 flags.register_validator(
     "writers",
@@ -88,35 +91,37 @@ def draw(results: Mapping[str, Mapping[int, Mapping[str, Mapping[str, float]]]],
       title: of the figure.
     """
     figure = Figure((4.6 * len(results), 6.6), layout="constrained")
-    panels = figure.subplots(2, len(results), sharex=True, sharey="row", squeeze=False)
+    all_axes = figure.subplots(2, len(results), sharex=True, sharey="row", squeeze=False)
     rows = {"in_double": "error against float64, plain", "in_single": "error against float32, plain"}
-    for panel_row, (reference, label) in zip(panels, rows.items(), strict=True):
+    ways = list(dict.fromkeys(way for by_length in results.values() for ways in by_length.values() for way in ways))
+    looks = dict(zip(ways, style.series(ways), strict=True))
+    for panel_row, (reference, label) in zip(all_axes, rows.items(), strict=True):
         panel_row[0].set_ylabel(label)
         for axes, (writer, by_length) in zip(panel_row, results.items(), strict=True):
             axes.set(xscale="log", yscale="log")
-            for i, way in enumerate(dict.fromkeys(way for ways in by_length.values() for way in ways)):
+            for i, (way, look) in enumerate(looks.items()):
                 if way == PLAIN and reference == "in_single":
                     continue
-                points = [(length, ways[way][reference]) for length, ways in by_length.items() if way in ways]
-                axes.plot(*zip(*points, strict=True), color=f"C{i}", marker="os^vDP"[i % 6], alpha=0.8, label=way)
+                aside = 1.06 ** (i - len(looks) // 2)  # Those that are equal shall not hide each other.
+                points = [(length * aside, ways[way][reference]) for length, ways in by_length.items() if way in ways]
+                axes.plot(*zip(*points, strict=True), **panels.line_of(look))
             axes.set_xticks(list(by_length), [f"{length:,}" for length in by_length])
             axes.minorticks_off()
             axes.spines[["top", "right"]].set_visible(False)
             if reference == "in_double":
                 axes.set_title(style.styles([writer])[writer].label)
             else:
-                axes.set_xlabel("time steps, T")
+                axes.set_xlabel("time steps, T (logarithmic)")
     figure.suptitle(title, size=10.5)
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        *all_axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, handlelength=4
+    )
     return figure
 
 
-def main(argv: Sequence[str]) -> None:
-    """Measures, draws and writes."""
-    if len(argv) != 2:
-        raise app.UsageError("wants one argument, the file of the figure")
-    logging.set_verbosity(logging.WARNING)
-    path, size = Path(argv[1]), _SIZE.value
+def measure_all() -> dict[str, dict[int, dict[str, dict[str, float]]]]:
+    """Measures what the flags say: by writer and length, what `measure` makes."""
+    size = _SIZE.value
     spec = mnm.memory.Spec(size, size, (size,) * (_NUM_LAYERS.value - 1))
     results: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
     for name in _WRITERS.value:
@@ -128,9 +133,23 @@ def main(argv: Sequence[str]) -> None:
             results[name][length] = measure(cell, length, list(map(int, _ANCHORS.value)))
             for way, errors in results[name][length].items():
                 print(f"{name} T={length}, {way}: {errors['in_double']:.1e}, {errors['in_single']:.1e}", flush=True)
+    return results
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures, draws and writes."""
+    if len(argv) != 2:
+        raise app.UsageError("wants one argument, the file of the figure")
+    logging.set_verbosity(logging.WARNING)
+    path, size = Path(argv[1]), _SIZE.value
+    if not _REDRAW.value:
+        path.with_suffix(".json").write_text(json.dumps(measure_all(), indent=1) + "\n")
+    results = {
+        writer: {int(length): ways for length, ways in by_length.items()}
+        for writer, by_length in json.loads(path.with_suffix(".json").read_text()).items()
+    }
     title = f"The gradient in single precision: d={size}, L={_NUM_LAYERS.value}, rate bias {_RATE_BIAS.value:g}"
     draw(results, title).savefig(path, dpi=150)
-    path.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Capacity and forgetting: how many random pairs a memory holds that are each written once.
 
-    python -m experiments.capacity RUN [RUN...] --output=DIR [--max_pairs=128] [--num_draws=32]
-    python -m experiments.capacity --output=DIR      # Draws the figures again, from DIR/capacity.json alone.
+    python -m experiments.capacity RUN [RUN...] --output=DIR [--max_pairs=128] [--num_draws=32] [--formats=png,pdf]
+    python -m experiments.capacity --output=DIR [...]      # Draws the figures again, from DIR/capacity.json alone.
 
 A RUN is the directory of a trained model with a memory that is written (MNM with any rule, SALU), or of several; all
 memories must have the same width and depth. Each is measured as it was trained, at the mean rate of its controller, on
@@ -36,6 +36,7 @@ from mnm_jax import _paths, models, rules, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis import capacity, capacity_figures, stores
 from mnm_jax.analysis.capacity import Draws, Measured, Pairs
+from mnm_jax.analysis.output import Output
 from mnm_jax.tasks.dictionary import Dictionary
 
 PyTree = Any
@@ -300,19 +301,15 @@ def load(path: pathlib.Path) -> list[Measured]:
         raise ValueError(f"{path} does not hold what this program measures: {error!r}") from error
 
 
-def draw(results: Sequence[Measured], output: pathlib.Path) -> list[pathlib.Path]:
-    """Writes table and figures, and returns their paths, the table for people first."""
-    texts = {"held.md": capacity_figures.to_markdown(results), "held.csv": capacity_figures.to_csv(results)}
-    paths = [output / name for name in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        path.write_text(text)
+def draw(results: Sequence[Measured], into: Output) -> None:
+    """Writes table and figures, the table for people first."""
+    into.text("held.md", capacity_figures.to_markdown(results))
+    into.text("held.csv", capacity_figures.to_csv(results))
     for name, make in capacity_figures.FIGURES.items():
-        paths.append(output / f"{name}.png")
-        make(results).savefig(paths[-1])
-    return paths
+        into.figure(name, make(results))
 
 
-def main(argv: Sequence[str], given_output: str | None) -> None:
+def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] = ("png",)) -> None:
     """Measures the runs on the command line, or takes what was measured, and writes table and figures."""
     if given_output is None:
         raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
@@ -321,21 +318,23 @@ def main(argv: Sequence[str], given_output: str | None) -> None:
         if len(argv) > 1:
             output.mkdir(parents=True, exist_ok=True)
             save(measure_all(argv[1:], Options(_MAX_PAIRS.value, _NUM_DRAWS.value)), output / _NUMBERS)
-        paths = draw(load(output / _NUMBERS), output)
+        into = Output(output, formats)
+        draw(load(output / _NUMBERS), into)
     except ValueError as error:
         raise command_line.UsageError(error) from error
     except OSError as error:
         raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
-    for path in [output / _NUMBERS, *paths]:
+    for path in [output / _NUMBERS, *into.paths]:
         print(path)
-    print(f"\n{paths[0].read_text()}", end="")
+    print(f"\n{into.paths[0].read_text()}", end="")
 
 
 def run() -> None:
     """Runs the program."""
-    # Not at the top: other programs have a flag of this name.
+    # Not at the top: other programs have flags of these names.
     output = flags.DEFINE_string("output", None, "Directory for the numbers, the table and the figures.")
-    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
+    formats = command_line.formats_flag()
+    command_line.run(lambda argv: main(argv, output.value, formats.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

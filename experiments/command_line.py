@@ -76,6 +76,19 @@ def output_directory(named: str | None, default: pathlib.Path) -> pathlib.Path:
     return default
 
 
+def formats_flag() -> flags.FlagHolder[list[str]]:
+    """Defines `--formats`, those in which a program writes its figures."""
+    from mnm_jax.analysis.output import FORMATS  # Needs matplotlib, which not every program does.
+
+    holder = flags.DEFINE_list("formats", ["png"], f"Formats of the figures, some of {', '.join(FORMATS)}.")
+    flags.register_validator(
+        "formats",
+        lambda names: bool(names) and set(names) <= set(FORMATS),
+        f"takes one or more of {', '.join(FORMATS)}, separated by commas",
+    )
+    return holder
+
+
 def _help_page(document: str, default_config: str | None) -> str:
     """What the program does, its flags, and its configurations."""
     parts = [document.strip(), "Flags:\n" + "\n".join(_describe_flags())]

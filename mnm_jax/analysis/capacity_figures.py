@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -10,23 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from mnm_jax.analysis import style, tables
+from mnm_jax.analysis import panels, style, tables
 from mnm_jax.analysis.capacity import THRESHOLD, Curve, Measured
 
 _PAPER = ("mnm_p", "mnm_g")
 _REFERENCES = {
-    "delta_rule": style.Style("Delta rule, linear", "#404040", "s"),
-    "outer_product": style.Style("Outer product, linear", "#8C8C8C", "o"),
+    "delta_rule": style.Style("Delta rule, linear", "#404040", "p", style.DASH_DOT),
+    "outer_product": style.Style("Outer product, linear", "#8C8C8C", "h", style.DASH_DOT_DOT),
 }
 _TABLES = ("salu", "ntm", "dnc", "attention")
+# Here the dashes tell how a memory was used; those of a reference, of which there is one kind, are its own.
 _KINDS = {
-    "trained": ("trained", "-", "full"),
-    "own": ("trained, own pairs", "-.", "top"),
-    "tuned": ("trained, best rate", ":", "left"),
-    "untrained": ("untrained, best rate", "--", "none"),
-    "reference": ("", "-", "full"),
+    "trained": ("trained", style.SOLID, "full"),
+    "own": ("trained, own pairs", style.DASH_DOT, "top"),
+    "tuned": ("trained, best rate", style.DOTTED, "left"),
+    "untrained": ("untrained, best rate", style.DASHED, "none"),
+    "reference": ("", None, "full"),
 }
-_REFERENCE_COLOR = "0.35"
+_NUM_PHASES = 5
+_GAP = 1  # Lines between the memories of a figure with a line for each result.
 _ERROR = "recall error (mean square;\n1: reads nothing)"
 _FOUND = "share of pairs found\n(nearest of all stored values)"
 _TICKS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -112,20 +115,22 @@ def held(results: Sequence[Measured]) -> Figure:
     groups: dict[str, list[Measured]] = {}
     for result in sorted(results, key=_order):
         groups.setdefault(_look(result).label, []).append(result)
-    figure = Figure(figsize=(9, 0.42 * len(groups) + 2.4), layout="constrained", dpi=150)
+    num_lines = len(results) + _GAP * len(groups)
+    figure = Figure(figsize=(8, 0.17 * num_lines + 1.6), layout="constrained", dpi=150)
     axes = figure.subplots()
-    for row, group in enumerate(groups.values()):
-        axes.axhline(row, color="0.92", linewidth=0.8, zorder=0)
-        for offset, result in zip(np.linspace(-0.22, 0.22, len(group)) if len(group) > 1 else [0], group, strict=True):
+    top, middles = 0, []
+    for group in groups.values():
+        middles.append(top + (len(group) - 1) / 2)
+        axes.axhline(middles[-1], color="0.92", linewidth=0.8, zorder=0)
+        for row, result in enumerate(group, top):
             look, (mean, low, high) = _look(result), result.held_per_thousand
-            axes.plot([low, high], [row + offset] * 2, color=look.color, linewidth=1.6)
-            axes.plot(mean, row + offset, **_marker(result), markersize=6.5, linestyle="none")
+            axes.plot([low, high], [row] * 2, color=look.color, linewidth=1.6)
+            axes.plot(mean, row, **_marker(result), markersize=6, linestyle="none")
             text = f"{_number(result, result.held[0], '.0f' if result.held[0] >= 10 else '.1f')}"
-            axes.annotate(
-                text, (high, row + offset), (5, 0), textcoords="offset points", size=7, va="center", color="0.3"
-            )
-    axes.set_yticks(range(len(groups)), list(groups))
-    axes.set_ylim(len(groups) - 0.4, -0.6)
+            axes.annotate(text, (high, row), (6, 0), textcoords="offset points", size=7, va="center", color="0.3")
+        top += len(group) + _GAP
+    axes.set_yticks(middles, list(groups))
+    axes.set_ylim(top - _GAP, -1)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("pairs held per 1,000 weights (logarithmic); beside each mark: pairs held")
@@ -147,16 +152,16 @@ def capacity(results: Sequence[Measured]) -> Figure:
     """Draws the recall of all pairs against their number."""
     groups = _groups(results)
     figure = Figure(figsize=(4.6 * len(groups) + 0.6, 8.4), layout="constrained", dpi=150)
-    panels = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
+    all_axes = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
     for column, (name, group) in enumerate(groups.items()):
-        above, below = panels[:, column]
+        above, below = all_axes[:, column]
         for result in group:
             _plot(above, result.curves["found"], result)
             _plot(below, result.curves["error"], result)
         numbers = max(group, key=lambda result: result.max_pairs).curves["found"].x
-        above.plot(numbers, 1 / numbers, color=_REFERENCE_COLOR, linestyle=(0, (1, 2)), linewidth=1.2)
+        above.plot(numbers, 1 / numbers, color=panels.REFERENCE_COLOR, linestyle=(0, (1, 2)), linewidth=1.2)
         offset = {"xytext": (-3, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
-        above.annotate("chance", (2, 0.5), **offset, size=8, color=_REFERENCE_COLOR)
+        above.annotate("chance", (2, 0.5), **offset, size=8, color=panels.REFERENCE_COLOR)
         above.axhline(THRESHOLD, color="0.6", linewidth=0.8, zorder=0)
         above.set_title(name, size=10)
         _mark_full(above, group)
@@ -167,8 +172,8 @@ def capacity(results: Sequence[Measured]) -> Figure:
         below.set_xlabel("pairs written, each once (logarithmic)")
         _per_thousand_axis(above, group[0])
         _legend(below, [_handle(result) for result in group])
-    panels[0, 0].set_ylabel(_FOUND)
-    panels[1, 0].set_ylabel(_ERROR)
+    all_axes[0, 0].set_ylabel(_FOUND)
+    all_axes[1, 0].set_ylabel(_ERROR)
     _title(figure, "Capacity: recall of random pairs against their number", results)
     return figure
 
@@ -182,9 +187,9 @@ def forgetting(results: Sequence[Measured]) -> Figure:
         ("age_found", f"Every pair, after {longest} were written", "share of draws in which it is found"),
     )
     figure = Figure(figsize=(13.5, 3.9 * len(groups) + 0.8), layout="constrained", dpi=150)
-    panels = figure.subplots(len(groups), len(columns), squeeze=False)
+    all_axes = figure.subplots(len(groups), len(columns), squeeze=False)
     for row, (name, group) in enumerate(groups.items()):
-        for axes, (field, title, label) in zip(panels[row], columns, strict=True):
+        for axes, (field, title, label) in zip(all_axes[row], columns, strict=True):
             shift = 1 if field != "age_found" else 0
             for result in group:
                 if field == "age_found" and result.max_pairs < longest:
@@ -200,7 +205,7 @@ def forgetting(results: Sequence[Measured]) -> Figure:
             if row == len(groups) - 1:
                 last = "writes ago (logarithmic)" if field == "age_found" else "other pairs written since (logarithmic)"
                 axes.set_xlabel(last)
-        panels[row, -1].legend(
+        all_axes[row, -1].legend(
             handles=[_handle(result) for result in group],
             loc="center left",
             bbox_to_anchor=(1.02, 0.5),
@@ -214,16 +219,16 @@ def forgetting(results: Sequence[Measured]) -> Figure:
 
 def overwriting(results: Sequence[Measured]) -> Figure:
     """Draws what becomes of a key's old and new value as it is written again, a panel for each memory."""
+    old, new = style.series(["old value", "new value"])
     lines = {
-        "old_before": ("#0072B2", "--", "old value, before", None),
-        "old_after": ("#0072B2", "-", "old value, after", "o"),
-        "new_before": ("#D55E00", "--", "new value, before", None),
-        "new_after": ("#D55E00", "-", "new value, after", "s"),
+        f"{name}_{when}": look._replace(label=f"{look.label}, {when}", dashes=dashes, marker=marker or look.marker)
+        for name, look in (("old", old), ("new", new))
+        for when, dashes, marker in (("before", style.DASHED, "none"), ("after", style.SOLID, None))
     }
     y_label = "distance of what the key reads\n(mean square)"
-    figure, panels = _draw_small(results, lines, "pairs between (logarithmic)", y_label)
+    figure, all_axes = _draw_small(results, lines, "pairs between (logarithmic)", y_label)
     longest = max(results, key=lambda result: result.max_pairs)
-    for axes in panels:
+    for axes in all_axes:
         _pairs_axis(axes, longest.curves["old_before"].x)
         axes.set_ylim(-0.1, 3.2)
     _title(figure, "Overwriting: a key is written again with a new value, after other pairs were written", results)
@@ -232,13 +237,10 @@ def overwriting(results: Sequence[Measured]) -> Figure:
 
 def interference(results: Sequence[Measured]) -> Figure:
     """Draws what two pairs with near keys do to each other, a panel for each memory."""
-    lines = {
-        "first": ("#0072B2", "-", "first pair: its error", "o"),
-        "second": ("#D55E00", "-", "second pair: its error", "s"),
-        "confused": ("#009E73", "--", "first key: distance from the second value", None),
-    }
-    figure, panels = _draw_small(results, lines, "cosine of the two keys", "mean square")
-    for axes in panels:
+    labels = ["first pair: its error", "second pair: its error", "first key: distance from the second value"]
+    lines = dict(zip(("first", "second", "confused"), style.series(labels), strict=True))
+    figure, all_axes = _draw_small(results, lines, "cosine of the two keys", "mean square")
+    for axes in all_axes:
         axes.set_xlim(-1.05, 1.05)
         axes.set_ylim(-0.1, 4.2)
         axes.axvline(0, color="0.85", linewidth=0.8, zorder=0)
@@ -257,42 +259,36 @@ FIGURES: Mapping[str, Callable[[Sequence[Measured]], Figure]] = {
 
 def _draw_small(
     results: Sequence[Measured],
-    lines: Mapping[str, tuple[str, str, str, str | None]],
+    lines: Mapping[str, style.Style],
     x_label: str,
     y_label: str,
     num_columns: int = 4,
 ) -> tuple[Figure, list[Axes]]:
-    """Draws a panel for each memory, with the same lines in all: colour, dashes, label and marker of each curve."""
+    """Draws a panel for each memory, with the same lines in all."""
     shown = [result for result in sorted(results, key=_order) if result.kind != "tuned"]
     num_rows = math.ceil(len(shown) / num_columns)
     figure = Figure(figsize=(12, 2.5 * num_rows + 1.6), layout="constrained", dpi=150)
     grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
-    panels = list(grid.flat)
-    for axes, result in zip(panels, shown, strict=False):
-        for name, (color, dashes, _, marker) in lines.items():
+    all_axes = list(grid.flat)
+    for axes, result in zip(all_axes, shown, strict=False):
+        for i, (name, look) in enumerate(lines.items()):
             curve = result.curves[name]
-            axes.fill_between(curve.x, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
-            every = max(1, len(curve.x) // 8)
-            axes.plot(
-                curve.x, curve.mean, color=color, linestyle=dashes, marker=marker, markersize=3.5, markevery=every
-            )
+            axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.18, linewidth=0)
+            axes.plot(curve.x, curve.mean, **panels.line_of(look), markevery=panels.marks(i / len(lines)))
         axes.set_title(name_of(result), size=9.5)
         axes.axhline(1, color="0.85", linewidth=0.8, zorder=0)
         _finish(axes)
-    for axes in panels[len(shown) :]:
+    for axes in all_axes[len(shown) :]:
         axes.remove()
-    for i, axes in enumerate(panels[: len(shown)]):
+    for i, axes in enumerate(all_axes[: len(shown)]):
         if i + num_columns >= len(shown):
             axes.set_xlabel(x_label, size=9)
             axes.tick_params(labelbottom=True)
         if i % num_columns == 0:
             axes.set_ylabel(y_label, size=9)
-    handles: list[Artist] = [
-        Line2D([], [], color=color, linestyle=dashes, marker=marker, markersize=4, label=label)
-        for color, dashes, label, marker in lines.values()
-    ]
+    handles: list[Artist] = [Line2D([], [], **panels.line_of(look)) for look in lines.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    return figure, panels[: len(shown)]
+    return figure, all_axes[: len(shown)]
 
 
 def _groups(results: Iterable[Measured]) -> dict[str, list[Measured]]:
@@ -322,30 +318,27 @@ def _look(result: Measured) -> style.Style:
     return _REFERENCES.get(result.model) or style.styles([result.model, *style.KNOWN])[result.model]
 
 
-def _marker(result: Measured) -> dict[str, str]:
+def _marker(result: Measured) -> dict[str, Any]:
     look = _look(result)
     return {"color": look.color, "marker": look.marker, "fillstyle": _KINDS[result.kind][2]}
 
 
-def _plot(axes: Axes, curve: Curve, result: Measured) -> None:
+def _line(result: Measured) -> dict[str, Any]:
     look = _look(result)
-    axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.15, linewidth=0)
-    dashes = _KINDS[result.kind][1]
-    every = max(1, len(curve.x) // 9)
-    axes.plot(curve.x, curve.mean, **_marker(result), linestyle=dashes, linewidth=1.7, markersize=4.5, markevery=every)
+    _, dashes, fill = _KINDS[result.kind]
+    return panels.line_of(look._replace(label=name_of(result), dashes=dashes or look.dashes, fill=fill))
+
+
+def _plot(axes: Axes, curve: Curve, result: Measured) -> None:
+    axes.fill_between(curve.x, curve.low, curve.high, color=_look(result).color, alpha=0.15, linewidth=0)
+    # Some lie on each other: their markers do not.
+    phase = style.order(result.model)[0] % _NUM_PHASES / _NUM_PHASES
+    axes.plot(curve.x, curve.mean, **_line(result), markevery=panels.marks(phase))
     _finish(axes)
 
 
 def _handle(result: Measured) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        **_marker(result),
-        linestyle=_KINDS[result.kind][1],
-        linewidth=1.7,
-        markersize=4.5,
-        label=name_of(result),
-    )
+    return Line2D([], [], **_line(result))
 
 
 def _legend(axes: Axes, handles: Sequence[Artist]) -> None:

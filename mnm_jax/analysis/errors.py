@@ -261,29 +261,30 @@ def _footnotes(models: Sequence[Errors], published: Sequence[Published]) -> str:
 
 
 def heat_map(models: Sequence[Errors], title: str) -> Figure:
-    """Draws the errors of each model on each task, and their mean over tasks; all are means over seeds.
+    """Draws the errors of each model on each task, and their mean over tasks; means over seeds where there are several.
 
     Args:
-      models: at least one, all of the same tasks.
+      models: at least one, all of the same tasks, of which there are several.
       title: the first line of the title.
     """
     labels = style.styles([model.run.model for model in models])
-    values = np.array([[*model.percent.mean(axis=0), model.mean_percent.mean()] for model in models])
-    num_columns = values.shape[1]
-    size = (max(6.0, 0.52 * num_columns + 2.5), 0.5 * len(models) + 2.9)
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    values = np.array([[*model.percent.mean(axis=0), model.mean_percent.mean()] for model in models]).T
+    num_rows, num_columns = values.shape
+    figure = Figure(figsize=(0.9 * num_columns + 3.6, 0.24 * num_rows + 1.4), layout="constrained", dpi=150)
     axes = figure.subplots()
     # A guess between two answers is wrong half of the time.
     image = axes.imshow(values, cmap="Blues", vmin=0, vmax=max(50.0, values.max()), aspect="auto")
-    for (i, k), value in np.ndenumerate(values):
+    for (k, i), value in np.ndenumerate(values):
         color = "white" if image.norm(value) > 0.6 else "black"
-        axes.text(k, i, f"{value:.1f}", ha="center", va="center", color=color, size=8)
+        axes.text(i, k, f"{value:.1f}", ha="center", va="center", color=color, size=8)
     names = [f"{task} {TASK_NAMES[task].replace('-', ' ')}" for task in models[0].tasks]
-    axes.set_xticks(range(num_columns), [*names, "mean over tasks"], rotation=45, ha="right", size=8)
-    axes.set_yticks(range(len(models)), [labels[model.run.model].label for model in models], size=9)
-    axes.axvline(num_columns - 1.5, color="white", linewidth=3)
+    axes.set_yticks(range(num_rows), [*names, "mean over tasks"], size=8)
+    axes.set_xticks(range(num_columns), [labels[model.run.model].label for model in models], size=8.5)
+    axes.axhline(num_rows - 1.5, color="white", linewidth=3)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label="test error (percent)")
-    figure.suptitle(f"{title}\ntest error in percent, mean over seeds", size=10.5)
+    numbers = {len(model.run.seeds) for model in models}
+    of_seeds = "1 seed" if numbers == {1} else "mean over seeds"
+    figure.suptitle(f"{title}\ntest error in percent, {of_seeds}", size=10.5)
     return figure

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mnm_jax.analysis import style, tables
-from mnm_jax.analysis.curves import mean_and_band
+from mnm_jax.analysis.panels import mean_and_band
 from mnm_jax.analysis.runs import LoadError, Run
 
 LIFETIMES = "lifetimes.npz"

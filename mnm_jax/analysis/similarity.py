@@ -3,12 +3,16 @@
 Axes: `T` time steps, `H` heads, `K` features of a key or a value.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+
+from mnm_jax.analysis import style
 
 FIELDS = ("labels", "read_keys", "write_keys", "read_values", "write_values")
 WRITE_FIELDS = ("rate", "error_before", "error_after")
@@ -21,8 +25,9 @@ _PANELS = (
     ("Write value against earlier write values", "write_values", "write_values", False),
 )
 
-_CELL_INCHES = 0.105  # A label of _LABEL_POINTS needs about that much.
-_LABEL_POINTS = 6.5
+_WIDTH = 8.0  # Inches: that of a page.
+_PANEL_INCHES = 3.2
+_LABEL_POINTS = 5.4  # So large that it is read in print; where the steps are closer, some have no label.
 
 
 def cosine_similarity(rows: np.ndarray, columns: np.ndarray, *, include_same_step: bool) -> np.ma.MaskedArray:
@@ -82,7 +87,7 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
       show_writes: whether to draw under the panels how strongly each step wrote, and how well.
 
     Returns:
-      The figure, as large as its labels need.
+      The figure, as wide as a page.
 
     Raises:
       ValueError: if the episode lacks one of the arrays.
@@ -94,55 +99,68 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
     # A space would be an invisible label.
     labels = [str(label) if str(label).strip() else "\N{OPEN BOX}" for label in episode["labels"]]
     num_heads = episode["write_keys"].shape[1]
-    panel_inches = max(3.2, _CELL_INCHES * len(labels))
-    heights = [panel_inches, panel_inches] + [0.3 * panel_inches, 0.45 * panel_inches] * show_writes
-    drawing = Figure(figsize=(2 * panel_inches + 2.0, sum(heights) + 2.0), layout="constrained", dpi=150)
-    drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
+    heights = [_PANEL_INCHES, _PANEL_INCHES] + [0.8, 1.3] * show_writes
+    beside = 2.7 if max(map(len, labels)) == 1 else 3.6  # Titles, names and the bar; words need more than characters.
+    drawing = Figure(figsize=(_WIDTH, sum(heights) + beside), layout="constrained", dpi=150)
+    drawing.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
-    large = max(11.0, 1.2 * panel_inches + 6)  # In points: the title and the names of the panels grow with the figure.
-    drawing.suptitle(f"{title}\nCosine similarity of a step (row) with the steps before it (column){heads}", size=large)
+    drawing.suptitle(f"{title}\nCosine similarity of a step (row) with the steps before it (column){heads}", size=10.5)
     grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
     panels = [drawing.add_subplot(grid[row, column]) for row in (0, 1) for column in (0, 1)]
     for axes, (name, rows, columns, include_same_step) in zip(panels, _PANELS, strict=True):
         values = cosine_similarity(episode[rows], episode[columns], include_same_step=include_same_step)
         image = axes.imshow(values, cmap=matplotlib.colormaps["RdBu_r"], vmin=-1, vmax=1, interpolation="nearest")
         axes.set_facecolor("0.88")  # What is masked: no step to compare with.
-        axes.set_title(name, size=0.9 * large)
-        axes.set_xlabel(f"{_quantity(columns)} of the earlier step (symbol read)", size=0.75 * large)
-        axes.set_ylabel(f"{_quantity(rows)} of the step (symbol read)", size=0.75 * large)
-        # A dollar sign is a character like any other here.
-        rotation = "vertical" if max(map(len, labels)) > 1 else "horizontal"
-        axes.set_xticks(range(len(labels)), labels, size=_LABEL_POINTS, rotation=rotation, parse_math=False)
-        axes.set_yticks(range(len(labels)), labels, size=_LABEL_POINTS, parse_math=False)
-        axes.tick_params(length=1.5, pad=1.5)
-    bar = drawing.colorbar(image, ax=panels, shrink=0.5, aspect=30)
-    bar.set_label("cosine similarity", size=0.9 * large)
-    bar.ax.tick_params(labelsize=0.75 * large)
+        axes.set_title(name, size=9.5)
+        axes.set_xlabel(f"{_quantity(columns)} of the earlier step", size=8.5)
+        axes.set_ylabel(f"{_quantity(rows)} of the step", size=8.5)
+        _label_steps(axes.xaxis, labels, _PANEL_INCHES)
+        _label_steps(axes.yaxis, labels, _PANEL_INCHES)
+    bar = drawing.colorbar(image, ax=panels, location="bottom", shrink=0.4, aspect=40)
+    bar.set_label("cosine similarity; at the axes: what was read at the step", size=8.5)
+    bar.ax.tick_params(labelsize=8)
     if show_writes:
         rate_axes = drawing.add_subplot(grid[2, :])
         error_axes = drawing.add_subplot(grid[3, :], sharex=rate_axes)
-        _draw_writes(rate_axes, error_axes, episode, 0.75 * large)
-        error_axes.set_xticks(range(len(labels)), labels, size=_LABEL_POINTS, rotation="vertical", parse_math=False)
-        error_axes.set_xlabel("step (symbol read)", size=0.75 * large)
+        _draw_writes(rate_axes, error_axes, episode)
+        _label_steps(error_axes.xaxis, labels, 2 * _PANEL_INCHES)
+        error_axes.set_xlabel("step (what was read)", size=8.5)
     return drawing
 
 
-def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.ndarray], size: float) -> None:
-    """Draws the update rate of each step, and the memory's error at its write key; `size` is that of the text."""
+def _label_steps(axis: Axis, labels: Sequence[str], inches: float) -> None:
+    """Writes what was read at each step, or at as many as there is room for, evenly spaced."""
+    is_vertical = axis.axis_name == "x" and max(map(len, labels)) > 1
+    every = math.ceil(len(labels) * _LABEL_POINTS / (72 * inches))
+    steps = range(0, len(labels), every)
+    # A dollar sign is a character like any other here.
+    axis.set_ticks(
+        steps,
+        [labels[step] for step in steps],
+        size=_LABEL_POINTS,
+        rotation="vertical" if is_vertical else "horizontal",
+        parse_math=False,
+    )
+    axis.set_tick_params(length=1.5, pad=1.5)
+
+
+def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.ndarray]) -> None:
+    """Draws the update rate of each step, and the memory's error at its write key."""
     steps = np.arange(len(episode["rate"]))
     rate = np.asarray(episode["rate"]).reshape(len(steps), -1).mean(axis=1)  # Over heads or layers.
     rate_axes.bar(steps, rate, color="0.45", width=0.7)
-    rate_axes.set_ylabel("update rate", size=size)
+    rate_axes.set_ylabel("update rate", size=8.5)
     rate_axes.tick_params(axis="x", labelbottom=False, length=0)
     rate_axes.set_xlim(-0.7, len(steps) - 0.3)
-    error_axes.plot(steps, episode["error_before"], color="#D55E00", linestyle="--", marker="o", markersize=3)
-    error_axes.plot(steps, episode["error_after"], color="#0072B2", marker="s", markersize=3)
-    error_axes.legend(["before the write", "after the write"], frameon=False, fontsize=0.9 * size, ncols=2)
+    for name, look in zip(WRITE_FIELDS[1:], style.series(["before the write", "after the write"]), strict=True):
+        line = {"color": look.color, "marker": look.marker, "linestyle": look.dashes, "label": look.label}
+        error_axes.plot(steps, episode[name], **line, linewidth=1.2, markersize=3)
+    error_axes.legend(frameon=False, fontsize=8, ncols=2)
     error_axes.set_ylim(bottom=0)
-    error_axes.set_ylabel("error at the write key\n(mean squared)", size=size)
+    error_axes.set_ylabel("error at the write key\n(mean squared)", size=8.5)
     for axes in (rate_axes, error_axes):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(axis="y", labelsize=0.8 * size)
+        axes.tick_params(axis="y", labelsize=8)
 
 
 def _quantity(field: str) -> str:

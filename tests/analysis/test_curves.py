@@ -1,10 +1,14 @@
 import dataclasses
+import itertools
 import warnings
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from mnm_jax.analysis import curves, style
+from mnm_jax.analysis import curves, panels, style
 from mnm_jax.analysis.runs import load_runs
 
 LEVELS = {
@@ -34,27 +38,27 @@ def legend_labels(figure):
 
 def test_band_is_the_percentile_bootstrap():
     values = np.random.default_rng(1).normal(size=(5, 4))
-    mean, low, high = curves.mean_and_band(values)
+    mean, low, high = panels.mean_and_band(values)
     np.testing.assert_allclose(mean, values.mean(axis=0))
     rng = np.random.default_rng(2)
     draws = np.stack([values[rng.integers(0, 5, 5)].mean(axis=0) for _ in range(10_000)])
     np.testing.assert_allclose([low, high], np.percentile(draws, [2.5, 97.5], axis=0), atol=0.08)
     assert (low < mean).all()
     assert (mean < high).all()
-    np.testing.assert_array_equal(curves.mean_and_band(values), (mean, low, high))
+    np.testing.assert_array_equal(panels.mean_and_band(values), (mean, low, high))
 
 
 @pytest.mark.parametrize("values", [np.ones((1, 3)) * 0.3, np.ones((3, 2)) * 0.7, np.full((3, 2), np.nan)])
 def test_band_without_spread_is_the_value(values):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        band = curves.mean_and_band(values)
+        band = panels.mean_and_band(values)
     np.testing.assert_allclose(band, [values[0]] * 3, rtol=1e-12)
 
 
 def test_band_leaves_points_that_are_not_finite_alone():
     values = np.array([[0.0, np.nan, np.inf], [1.0, 0.5, 1.0]])
-    mean, low, high = curves.mean_and_band(values)
+    mean, low, high = panels.mean_and_band(values)
     np.testing.assert_array_equal(mean, [0.5, np.nan, np.inf])
     np.testing.assert_array_equal(low, [0.0, np.nan, np.inf])
     np.testing.assert_array_equal(high, [1.0, np.nan, np.inf])
@@ -62,7 +66,7 @@ def test_band_leaves_points_that_are_not_finite_alone():
 
 def test_band_wants_seeds():
     with pytest.raises(ValueError, match=r"wants shape \[S, X\] with at least one seed, got \(0, 3\)"):
-        curves.mean_and_band(np.zeros((0, 3)))
+        panels.mean_and_band(np.zeros((0, 3)))
 
 
 def test_learning_curves_show_means_and_seeds(runs):
@@ -75,8 +79,7 @@ def test_learning_curves_show_means_and_seeds(runs):
     # A model that trained for fewer updates ends there.
     (mean,), _ = lines(accuracy, "attention")
     np.testing.assert_array_equal(mean.get_xdata(), [0, 50])
-    before, after = lines(error, "mnm_p")[0]
-    assert (before.get_linestyle(), after.get_linestyle()) == ("--", "-")
+    (after,), (before,) = lines(error, "mnm_p")
     np.testing.assert_allclose(before.get_ydata(), [1, 1, 1])
     np.testing.assert_allclose(after.get_ydata(), [1.1, 1.1, 1.1])
     assert lines(error, "attention")[0] == []
@@ -87,7 +90,7 @@ def test_learning_curves_say_what_they_show(runs):
     accuracy, error = figure.axes
     assert figure.get_suptitle() == "a task\n3 seeds; band: 95% bootstrap interval of the mean over seeds"
     assert accuracy.get_ylabel() == "word accuracy\n(fraction of words)"
-    assert error.get_ylabel() == "memory's error at the write key\n(mean squared difference)"
+    assert error.get_ylabel() == "memory's error at the write key\n(mean squared)"
     assert error.get_xlabel() == "training (updates)"
     assert (accuracy.get_yscale(), error.get_yscale()) == ("linear", "log")
     assert legend_labels(figure) == [
@@ -112,11 +115,14 @@ def test_levels_are_marked_and_named_without_overlap(runs):
     accuracy = figure.axes[0]
     heights = {tuple(line.get_ydata()) for line in accuracy.get_lines() if line.get_color() == "0.35"}
     assert heights == {(0.1, 0.1), (0.12, 0.12)}
-    assert [text.get_text() for text in accuracy.texts] == ["chance (0.1)", "words (0.12)"]
+    texts = {text.get_text(): text for text in accuracy.texts}
+    assert list(texts) == ["Attention", "chance (0.1)", "words (0.12)", "MNM-p"]
     figure.draw_without_rendering()
-    chance, words = (text.get_window_extent() for text in accuracy.texts)
-    assert not chance.overlaps(words)
-    assert not chance.overlaps(accuracy.get_window_extent())
+    beside = [Text.get_window_extent(texts[name]) for name in ("chance (0.1)", "words (0.12)", "MNM-p")]
+    assert all(not extent.overlaps(accuracy.get_window_extent()) for extent in beside)
+    assert all(not lower.overlaps(upper) for lower, upper in itertools.pairwise(beside))
+    # A training that is over sooner is named where it ends.
+    assert texts["Attention"].xy == (50, 0.3)
 
 
 def test_characters_have_a_panel_of_their_own(runs):
@@ -124,7 +130,7 @@ def test_characters_have_a_panel_of_their_own(runs):
     _, characters = figure.axes  # And none for the error, which attention does not have.
     assert characters.get_ylabel() == "character accuracy\n(fraction of characters)"
     np.testing.assert_allclose(lines(characters, "attention")[0][0].get_ydata(), np.sqrt([0.1, 0.3]))
-    assert characters.texts[0].get_text() == "chance (0.3)"
+    assert "chance (0.3)" in [text.get_text() for text in characters.texts]
     assert "error before the write" not in legend_labels(figure)
 
 
@@ -153,7 +159,7 @@ def test_generalization(runs):
     assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "4", "8"]
     np.testing.assert_array_equal(axes.get_xticks(), [2, 4, 8])
     assert [8, 8] in [list(line.get_xdata()) for line in axes.get_lines()]
-    assert [text.get_text() for text in axes.texts] == ["trained on 8"]
+    assert [text.get_text() for text in axes.texts] == ["trained on 8", "MNM-p", "Attention"]
     chance, words = (line for line in axes.get_lines() if line.get_color() == "0.35")
     np.testing.assert_array_equal(chance.get_xydata(), [[2, 0.1], [4, 0.1]])
     np.testing.assert_array_equal(words.get_xydata(), [[2, 0.6]])
@@ -194,7 +200,7 @@ def test_comparison_has_a_panel_for_each_experiment(compared):
     np.testing.assert_allclose(means[1].get_xydata().T, [[0, 50], [0.1, 0.6]])
     # Each run has a band too.
     (band, _) = dictionary.collections
-    _, low, high = curves.mean_and_band(compared["a/mnm_p"].metrics["eval_word_accuracy"])
+    _, low, high = panels.mean_and_band(compared["a/mnm_p"].metrics["eval_word_accuracy"])
     assert band.get_datalim(dictionary.transData).ymin == pytest.approx(low.min())
     assert band.get_datalim(dictionary.transData).ymax == pytest.approx(high.max())
 
@@ -214,13 +220,95 @@ def test_comparison_names_the_runs_beside_their_panels(compared):
         assert looks == [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
 
 
+def test_many_models_have_a_panel_each(write_run, tmp_path):
+    models = ("mnm_p", "mnm_g", "lstm", "salu", "attention", "ntm", "dnc")
+    for model in models:
+        write_run(model, [[0.1, 0.5]], errors=model == "mnm_p", num_pairs=())
+    figure = curves.learning_curves(load_runs(tmp_path), "a task", LEVELS)
+    *panels, error = figure.axes
+    assert [axes.get_title(loc="left") for axes in panels] == [style.KNOWN[model].label for model in models]
+    assert error.get_title(loc="left") == "MNM-p"
+    for axes, model in zip(panels, models, strict=True):
+        assert len(lines(axes, model)[0]) == 1
+        assert sum(line.get_color() == "0.8" for line in axes.get_lines()) == len(models) - 1
+        assert not axes.texts
+    assert legend_labels(figure) == [
+        "error before the write",
+        "error after the write",
+        "chance (0.1)",
+        "words (0.12)",
+        "Attention: every step costs its whole table",
+    ]
+
+
+@pytest.mark.parametrize(("longest", "scale"), [(300, "linear"), (400, "symlog")])
+def test_trainings_of_unequal_length_have_a_logarithmic_axis(longest, scale):
+    axes = Figure().subplots()
+    suffix = panels.training_axis(axes, [np.array([0, 50, 100]), np.array([0, longest])])
+    assert axes.get_xscale() == scale
+    assert suffix == (", logarithmic" if scale == "symlog" else "")
+    assert axes.get_xlim()[0] < 0
+    assert longest < axes.get_xlim()[1] < 1.2 * longest
+
+
+@pytest.mark.parametrize("top", [3.0, 40.0, 1e5])
+def test_logarithmic_axes_have_plain_ticks(top):
+    axes = Figure().subplots()
+    axes.set(yscale="log", ylim=(1, top))
+    panels.plain_ticks(axes.yaxis)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    inside = [tick for tick, label in zip(axes.get_yticks(), labels, strict=True) if label and 1 <= tick <= top]
+    assert len(inside) >= 3
+    assert not any("$" in label for label in labels)
+    assert len(axes.get_yticks(minor=True)) == 0
+
+
+def test_names_are_moved_as_little_as_possible():
+    np.testing.assert_allclose(panels.spread([0.2, 0.5], 0.1), [0.2, 0.5])
+    np.testing.assert_allclose(panels.spread([0.5, 0.5, 0.5], 0.1), [0.4, 0.5, 0.6])
+    np.testing.assert_allclose(panels.spread([0.0, 0.01, 0.99, 1.0], 0.1), [0.0, 0.1, 0.9, 1.0], atol=0.01)
+    assert len(panels.spread([], 0.1)) == 0
+
+
+# Without green cones, of severity 1: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
+# Color Vision Deficiency", 2009, on linear RGB.
+DEUTERANOPIA = np.array(
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+)
+XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+
+
+def seen(color, deuteranopia=True):
+    """CIELAB of a colour, as it is seen without green cones or with all."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    if deuteranopia:
+        linear = np.clip(DEUTERANOPIA @ linear, 0, 1)
+    t = XYZ @ linear / XYZ.sum(axis=1)
+    x, y, z = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_models_are_told_apart_without_green_cones_and_in_grey():
+    for a, b in itertools.combinations(style.KNOWN.values(), 2):
+        distance = np.linalg.norm(seen(a.color) - seen(b.color))
+        grey = abs(seen(a.color, deuteranopia=False)[0] - seen(b.color, deuteranopia=False)[0])
+        assert a.dashes != b.dashes or (distance > 16 and grey > 16), (a.label, b.label)
+        assert a.marker != b.marker
+    # Those that are drawn together most often differ in colour alone.
+    for a, b in itertools.combinations(list(style.KNOWN.values())[:5], 2):
+        assert np.linalg.norm(seen(a.color) - seen(b.color)) > 28, (a.label, b.label)
+
+
 def test_runs_of_one_model_differ_also_without_colour():
-    looks = style.distinguish({str(i): "lstm" for i in range(12)} | {"other": "mine", "same look": "mnm_p"})
-    lstm = [looks[str(i)] for i in range(12)]
+    looks = style.distinguish({str(i): "lstm" for i in range(18)} | {"other": "mine", "same look": "mnm_p"})
+    lstm = [looks[str(i)] for i in range(18)]
     assert lstm[0] == style.KNOWN["lstm"]._replace(label="0", color=style.KNOWN["lstm"].color.lower())
     assert {look.marker for look in lstm} == {"^"}
-    assert len({(look.dashes, look.fill) for look in lstm}) == 12
-    assert looks["other"].dashes == looks["same look"].dashes == "-"
+    assert len({(look.dashes, look.fill) for look in lstm}) == 18
+    assert looks["other"].dashes == looks["same look"].dashes == style.SOLID
 
 
 def test_unknown_models_that_share_a_look_get_other_lines():

@@ -21,10 +21,17 @@ def test_makes_every_figure(write_run, tmp_path, capsys):
     ]
 
 
-def test_same_files_same_bytes(write_run, tmp_path):
+def test_same_files_same_bytes_in_every_format(write_run, tmp_path):
     write_run("mnm_p", [[0.1, 0.9], [0.1, 0.8]], errors=True, num_pairs=())
-    first = [path.read_bytes() for path in plot.make_figures(tmp_path)]
-    assert first == [path.read_bytes() for path in plot.make_figures(tmp_path)]
+    first = {path: path.read_bytes() for path in plot.make_figures(tmp_path, formats=("png", "pdf", "svg"))}
+    names = ("learning_curves.png", "learning_curves.pdf", "learning_curves.svg", "takeoff.md", "takeoff.csv")
+    assert list(first) == [tmp_path / name for name in names]
+    for suffix, begin in {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}.items():
+        assert first[tmp_path / f"learning_curves.{suffix}"].startswith(begin)
+    again = plot.make_figures(tmp_path, formats=("png", "pdf", "svg"))
+    assert list(first.values()) == [path.read_bytes() for path in again]
+    with pytest.raises(ValueError, match="wants some of png, pdf, svg, got 'jpg'"):
+        plot.make_figures(tmp_path, formats=("jpg",))
 
 
 def test_what_the_task_says_reaches_the_figures(write_run, tmp_path, monkeypatch):
@@ -106,7 +113,7 @@ def test_program_says_where_it_cannot_write(write_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "usage: python -m experiments.plot WORKDIR [WORKDIR...] [--output=DIR]"),
+        ([], "usage: python -m experiments.plot WORKDIR [WORKDIR...] [--output=DIR] [--formats=png,pdf,svg]"),
         (["nowhere"], "no directory nowhere: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl"),
     ],
 )

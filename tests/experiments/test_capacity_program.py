@@ -12,6 +12,7 @@ from experiments import capacity
 from mnm_jax import models, training
 from mnm_jax.analysis import capacity_figures
 from mnm_jax.analysis.capacity import Curve, Curves, Interference, Measured, Overwriting
+from mnm_jax.analysis.output import Output
 from mnm_jax.tasks.dictionary import Dictionary
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -95,8 +96,9 @@ def test_memories_of_different_sizes_are_measured_apart(tmp_path, untrained_runs
 
 def test_everything_is_drawn_again_from_the_numbers(tmp_path):
     capacity.save(RESULTS, tmp_path / "capacity.json")
-    paths = capacity.draw(capacity.load(tmp_path / "capacity.json"), tmp_path)
-    assert [path.name for path in paths] == [
+    into = Output(tmp_path)
+    capacity.draw(capacity.load(tmp_path / "capacity.json"), into)
+    assert [path.name for path in into.paths] == [
         "held.md",
         "held.csv",
         *(f"{name}.png" for name in ("held", "capacity", "forgetting", "overwriting", "interference")),
