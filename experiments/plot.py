@@ -7,8 +7,8 @@ writes into each working directory, or into DIR, `learning_curves.png` and, of t
 `takeoff.csv`, `generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
 multi-query associative recall `recall.md`, `recall.csv` and `recall.png`; of the bAbI tasks `errors.md`, `errors.csv`
 and, of several tasks together, `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png` and for each agent
-`episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`. Of a task of your own it
-writes `learning_curves.png` and `results.md`.
+`episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`. Of a task of
+your own it writes `learning_curves.png` and `results.md`.
 """
 
 import dataclasses
