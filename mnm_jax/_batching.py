@@ -24,6 +24,7 @@ from mnm_jax._trees import is_explicitly_sharded
 
 PyTree = Any
 Function = Callable[[PyTree, PyTree], PyTree]
+Flat = Callable[..., list[jax.Array]]  # From leaves to leaves.
 
 
 def with_batches(single: Function, batched: Function, shared: PyTree, examples: PyTree) -> PyTree:
@@ -40,7 +41,7 @@ def with_batches(single: Function, batched: Function, shared: PyTree, examples: 
     """
     leaves, structure = jax.tree.flatten((shared, examples))
 
-    def flat(function: Function) -> Callable[..., list[jax.Array]]:
+    def flat(function: Function) -> Flat:
         return lambda *leaves: jax.tree.leaves(function(*jax.tree.unflatten(structure, leaves)))
 
     result_structure = jax.tree.structure(jax.eval_shape(single, shared, examples))
@@ -61,27 +62,31 @@ _call = Primitive("call_with_batches")
 _call.multiple_results = True
 
 
-@_call.def_impl
-def _run(*args: jax.Array, function: Callable, batched: Callable | None, num_shared: int) -> list[jax.Array]:
+def _run(*args: jax.Array, function: Flat, batched: Flat | None, num_shared: int) -> list[jax.Array]:
     del batched, num_shared
     return function(*args)
 
 
-@_call.def_abstract_eval
-def _types(*args: Any, function: Callable, batched: Callable | None, num_shared: int) -> list[Any]:
+def _types(*args: Any, function: Flat, batched: Flat | None, num_shared: int) -> list[Any]:
     del batched, num_shared
-    return jax.make_jaxpr(function)(*args).out_avals
+    return list(jax.make_jaxpr(function)(*args).out_avals)
 
 
+_call.def_impl(_run)
+_call.def_abstract_eval(_types)
 mlir.register_lowering(_call, mlir.lower_fun(_run, multiple_results=True))
 
 
 def _differentiate(
-    primals: tuple, tangents: tuple, *, function: Callable, batched: Callable | None, num_shared: int
+    primals: tuple[jax.Array, ...],
+    tangents: tuple[Any, ...],
+    *,
+    function: Flat,
+    batched: Flat | None,
+    num_shared: int,
 ) -> tuple[list[jax.Array], list[jax.Array]]:
     del batched, num_shared
-    tangents = map(_materialize, primals, tangents)
-    return jax.jvp(function, primals, tuple(tangents))
+    return jax.jvp(function, primals, tuple(map(_materialize, primals, tangents)))
 
 
 def _materialize(primal: jax.Array, tangent: Any) -> Any:
@@ -96,7 +101,12 @@ ad.primitive_jvps[_call] = _differentiate
 
 
 def _map(
-    args: tuple, axes: tuple, *, function: Callable, batched: Callable | None, num_shared: int
+    args: tuple[jax.Array, ...],
+    axes: tuple[int | None, ...],
+    *,
+    function: Flat,
+    batched: Flat | None,
+    num_shared: int,
 ) -> tuple[list[jax.Array], list[int]]:
     is_shared = all(axis is None for axis in axes[:num_shared])
     is_sharded = any(

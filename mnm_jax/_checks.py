@@ -6,7 +6,7 @@ at where they are known only: those of a traced array are not.
 
 import math
 import numbers
-from typing import Any
+from typing import Any, TypeGuard
 
 import chex
 import jax
@@ -25,7 +25,9 @@ def check_array(name: str, array: jax.Array, shape: tuple[int | None, ...]) -> N
     chex.assert_type(array, float, custom_message=message)
 
 
-def check_index(name: str, index: int | jax.Array, shape: tuple[int | None, ...], size: int | None = None) -> None:
+def check_index(
+    name: str, index: int | np.ndarray | jax.Array, shape: tuple[int | None, ...], size: int | None = None
+) -> None:
     """Checks that `index` is one integer, or several of `shape` (`None` matches any length), of 0 to below `size`.
 
     Args:
@@ -83,7 +85,7 @@ def check_number(name: str, number: float | jax.Array) -> None:
     _check(name, number, (jnp.integer, jnp.floating), (), "a single number, of shape []")
 
 
-def check_positive(**sizes: int) -> None:
+def check_positive(**sizes: object) -> None:
     """Checks that every named size is a whole number of at least 1.
 
     Raises:
@@ -105,7 +107,7 @@ def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) 
         raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number of Python's or NumPy's; a boolean is none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
@@ -118,9 +120,10 @@ def is_concrete(value: Any) -> bool:
 def _check(name: str, value: Any, kinds: tuple[type, ...], shape: tuple[int | None, ...], wanted: str) -> None:
     its_shape, its_type = _shape_and_type(value)
     fits = its_shape is not None and len(its_shape) == len(shape)
-    fits = fits and all(size in (None, its_size) for size, its_size in zip(shape, its_shape, strict=True))
+    fits = fits and all(size in (None, its_size) for size, its_size in zip(shape, its_shape or (), strict=True))
     if not fits or not any(jnp.issubdtype(its_type, kind) for kind in kinds):
-        got = f"{its_type} of shape {_show_shape(its_shape)}" if hasattr(value, "dtype") else repr(value)
+        is_array = its_shape is not None and hasattr(value, "dtype")
+        got = f"{its_type} of shape {_show_shape(its_shape or ())}" if is_array else repr(value)
         raise AssertionError(f"argument '{name}': wants {wanted}, got {got}")
 
 

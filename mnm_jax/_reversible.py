@@ -24,7 +24,7 @@ from mnm_jax._batching import with_batches
 from mnm_jax._chunked import in_chunks
 from mnm_jax._trees import add, compiled, num_steps_of, select, swap_axes, vary, varying_axes, zero_unless
 from mnm_jax.cells.written import join_trace
-from mnm_jax.contract import Change
+from mnm_jax.contract import Change, RevertibleChange
 
 PyTree = Any
 Result = tuple[PyTree, jax.Array, PyTree]  # Carry, outputs and trace.
@@ -93,12 +93,13 @@ def unroll(
     Returns:
       Carry, outputs and trace.
     """
-    return with_batches(
+    result: Result = with_batches(
         lambda variables, episode: _from_anchor_to_anchor(cell, walk, False, variables, *episode),
         lambda variables, episodes: unroll_batch(cell, walk, variables, *episodes),
         variables,
         (carry, inputs, valid),
     )
+    return result
 
 
 def unroll_batch(
@@ -119,7 +120,8 @@ def unroll_batch(
     if block_size == batch_size:
         return unroll_block(episodes)
     blocks = jax.tree.map(lambda x: x.reshape(-1, block_size, *x.shape[1:]), episodes)
-    return jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), jax.lax.map(unroll_block, blocks))
+    result: Result = jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), jax.lax.map(unroll_block, blocks))
+    return result
 
 
 def _block_size(batch_size: int, memory_bytes: int) -> int:
@@ -172,7 +174,7 @@ class _Parts(NamedTuple):
     write: Callable[..., PyTree]
     read: Callable[..., PyTree]
     apply: Callable[[Change, PyTree], PyTree]
-    revert: Callable[[Change, PyTree], PyTree]
+    revert: Callable[[RevertibleChange, PyTree], PyTree]
     select: Callable[..., PyTree]
 
 
@@ -189,7 +191,7 @@ def _parts(cell: nn.Module, is_batch: bool) -> _Parts:
     def apply(change: Change, memory: PyTree) -> PyTree:
         return change.apply(memory)
 
-    def revert(change: Change, memory: PyTree) -> PyTree:
+    def revert(change: RevertibleChange, memory: PyTree) -> PyTree:
         return change.revert(memory)
 
     if not is_batch:
@@ -271,11 +273,12 @@ def _backward(cell: nn.Module, is_batch: bool, residuals: PyTree, cotangents: Py
     leaves, structure = jax.tree.flatten(cotangents)
     zeros = tuple(leaf.aval if isinstance(leaf, SymbolicZero) else None for leaf in leaves)
     known = [leaf for leaf in leaves if not isinstance(leaf, SymbolicZero)]
-    return _walk_back_compiled(cell, is_batch, structure, zeros, residuals, known)
+    gradient: tuple[PyTree, ...] = _walk_back_compiled(cell, is_batch, structure, zeros, residuals, known)
+    return gradient
 
 
 def _walk_back(
-    cell: nn.Module, is_batch: bool, structure: Any, zeros: tuple, residuals: PyTree, known: list[jax.Array]
+    cell: nn.Module, is_batch: bool, structure: Any, zeros: tuple[Any, ...], residuals: PyTree, known: list[jax.Array]
 ) -> tuple[PyTree, ...]:
     """Walks from the last step to the first.
 

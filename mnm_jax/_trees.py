@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 PyTree = Any
+Tree = TypeVar("Tree")
 Axes = frozenset[str]
 
 
@@ -44,18 +45,19 @@ def add(*trees: PyTree) -> PyTree:
     return jax.tree.map(lambda *leaves: functools.reduce(jnp.add, leaves), *trees)
 
 
-def cast(tree: PyTree, dtype: Any) -> PyTree:
+def cast(tree: Tree, dtype: Any) -> Tree:
     """All floating-point numbers in another type; `None` for their own."""
 
     def cast_leaf(leaf: jax.Array) -> jax.Array:
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return tree if dtype is None else jax.tree.map(cast_leaf, tree)
+    result: Tree = tree if dtype is None else jax.tree.map(cast_leaf, tree)
+    return result
 
 
 def num_steps_of(steps: PyTree) -> int:
     """The length of the first axis of every leaf."""
-    return jax.tree.leaves(steps)[0].shape[0]
+    return int(jnp.shape(jax.tree.leaves(steps)[0])[0])
 
 
 def swap_axes(tree: PyTree) -> PyTree:
@@ -71,7 +73,8 @@ def varying_axes(tree: PyTree) -> Axes:
 def _varying_axes(leaf: jax.Array) -> Axes:
     kind = jax.typeof(leaf)
     # The name of the attribute depends on the version of JAX.
-    return kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    axes: Axes = kind.manual_axis_type.varying if hasattr(kind, "manual_axis_type") else kind.vma
+    return axes
 
 
 def vary(tree: PyTree, axes: Axes) -> PyTree:

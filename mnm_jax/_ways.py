@@ -35,7 +35,7 @@ def run(
     variables: PyTree,
     inputs: PyTree,
     carry: PyTree | None,
-    length: jax.Array | None,
+    length: int | jax.Array | None,
 ) -> Result:
     """Unrolls a cell. Outside of any `jax.jit`, too, equal cells and equal shapes share compiled code.
 
@@ -51,7 +51,8 @@ def run(
     Returns:
       Carry, outputs and trace.
     """
-    return _run_compiled(scan_steps, cell, options, variables, inputs, carry, length)
+    result: Result = _run_compiled(scan_steps, cell, options, variables, inputs, carry, length)
+    return result
 
 
 def _run(
@@ -87,10 +88,10 @@ def _run(
         walk = _reversible.walk_length(growth, _reversible.rounding_budget(carry.memory, options.anchor_every))
     # Copies of the memory after so few steps would be more than the states that recomputing keeps.
     if walk**2 >= num_steps:
-        way = _reversible.unroll_batch if is_batch else _reversible.unroll
-        return way(cell, min(walk, num_steps), variables, carry, inputs, valid)
+        reversibly = _reversible.unroll_batch if is_batch else _reversible.unroll
+        return reversibly(cell, min(walk, num_steps), variables, carry, inputs, valid)
 
-    def scan(carry: PyTree, steps: PyTree) -> tuple[PyTree, PyTree]:
+    def scan(carry: PyTree, steps: PyTree) -> PyTree:
         return scan_steps(cell, variables, carry, *steps)
 
     way = functools.partial(_chunked.recomputed, scan) if options.reversible else scan
@@ -119,7 +120,8 @@ def _settle(cell: nn.Module, is_batch: bool, variables: PyTree, carry: PyTree, i
     def step(variables: PyTree, carry: PyTree, inputs: PyTree) -> PyTree:
         if not isinstance(cell, WrittenCell):
             return cell.apply(variables, carry, inputs)[0]
-        carry, _, _, change = cell.apply(variables, carry, inputs, method="step")
+        result: Any = cell.apply(variables, carry, inputs, method="step")
+        carry, _, _, change = result
         growth[0] = change.growth
         return carry
 

@@ -106,7 +106,7 @@ class Observation(NamedTuple):
     extras: Mapping[str, jax.Array] = {}
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 class _Value:
     """Makes every subclass a frozen dataclass: equal if its fields are, hashable, and with a text that tells them."""
 
@@ -155,10 +155,18 @@ class Writer(_Value):
 
     def weights(self, memory: PyTree) -> Memory:
         """The weights in a memory that `start` made: what is read."""
-        return memory
+        weights: Memory = memory
+        return weights
 
     def write(
-        self, params: Params, memory: PyTree, keys: jax.Array, values: jax.Array, rate: jax.Array, **gates: jax.Array
+        self,
+        params: Params,
+        memory: PyTree,
+        keys: jax.Array,
+        values: jax.Array,
+        rate: jax.Array,
+        *args: Any,
+        **gates: Any,
     ) -> Change:
         """Turns keys and values into a change of the memory; the memory itself is left as it is.
 
@@ -168,6 +176,7 @@ class Writer(_Value):
           keys: `[H, key_size]`, the write keys.
           values: `[H, value_size]`, what the memory shall give for them.
           rate: the step size, of a shape that broadcasts to `[L, H]`. At a rate of 0 nothing is written.
+          *args: none; together with the next it says, to type checkers, that a rule names the gates it asked for.
           **gates: what `gates` asks for.
 
         Returns:
@@ -176,10 +185,17 @@ class Writer(_Value):
         raise NotImplementedError
 
     def observe(
-        self, params: Params, memory: PyTree, keys: jax.Array, values: jax.Array, rate: jax.Array, **gates: jax.Array
+        self,
+        params: Params,
+        memory: PyTree,
+        keys: jax.Array,
+        values: jax.Array,
+        rate: jax.Array,
+        *args: Any,
+        **gates: Any,
     ) -> Observation:
         """Tells of a write, from the arguments of `write`. Whatever of it nobody uses costs nothing."""
-        del params, memory, keys, values, rate, gates
+        del params, memory, keys, values, rate, args, gates
         return Observation()
 
 

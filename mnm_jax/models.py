@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ from mnm_jax import _checks, cells, rules, writers
 from mnm_jax.memory import Spec
 from mnm_jax.writers import Writer
 
-_PAPER = {"mnm_p": writers.local, "mnm_g": writers.gradient}
+_PAPER: dict[str, Callable[[], Writer]] = {"mnm_p": writers.local, "mnm_g": writers.gradient}
 
 
 def _local(backward: Callable[..., writers.Backward], **options: Any) -> Callable[[], Writer]:
     return lambda: writers.local(backward=backward(**options))
 
 
-_WRITERS = _PAPER | {
+_WRITERS: dict[str, Callable[[], Writer]] = _PAPER | {
     "mnm_p_hidden": _local(writers.perceptron, hidden_size=32),
     "mnm_p_key": _local(writers.perceptron, use_key=True),
     "mnm_p_fixed": _local(writers.perceptron, is_learned=False),
@@ -131,7 +131,7 @@ def find_writer(name: str) -> Writer | None:
     if not separator:
         raise ValueError(f"unknown model {name!r}; choose from {', '.join(NAMES)}, or module:function for a writer")
     try:
-        writer = getattr(importlib.import_module(module), function)()
+        writer: object = getattr(importlib.import_module(module), function)()
     except Exception as error:  # Whatever is wrong in the user's module.
         raise ValueError(f"model {name!r}: cannot make a writer: {error}") from error
     if not isinstance(writer, Writer):
@@ -146,6 +146,15 @@ def default_meta_weight(name: str) -> float:
     writer, which reduces the writing error by itself, only learns later.
     """
     return 0.01 if name in ("mnm_g", "titans", "gated_delta") else 0.03
+
+
+class _Common(TypedDict):
+    """The fields that every cell has."""
+
+    output_size: int
+    controller_size: int
+    vocabulary_size: int | None
+    embedding_scale: float
 
 
 def build(
@@ -166,7 +175,7 @@ def build(
     Raises:
       ValueError: if there is no such model.
     """
-    common = {
+    common: _Common = {
         "output_size": output_size,
         "controller_size": settings.controller_size,
         "vocabulary_size": vocabulary_size,
@@ -202,19 +211,26 @@ def build(
         return cells.Plastic(**common, rule=_PLASTICITY[name], published_start=settings.published_start)
     if name in ("ntm", "dnc"):
         num_slots = cells.num_slots_matching(settings.memory_spec, settings.memory_size)
-        slots = {"num_slots": num_slots, "slot_size": settings.memory_size}
+        slot_size, num_heads = settings.memory_size, settings.num_heads
         if name == "ntm":
-            return cells.NTM(**common, **slots, num_heads=settings.num_heads)
-        return cells.DNC(**common, **slots, num_read_heads=settings.num_heads)
-    table = {"key_size": settings.memory_size, "value_size": settings.memory_size, "num_heads": settings.num_heads}
+            return cells.NTM(**common, num_slots=num_slots, slot_size=slot_size, num_heads=num_heads)
+        return cells.DNC(**common, num_slots=num_slots, slot_size=slot_size, num_read_heads=num_heads)
     if name == "salu":
         return cells.SALU(
             **common,
-            **table,
+            key_size=settings.memory_size,
+            value_size=settings.memory_size,
+            num_heads=settings.num_heads,
             value_normalization=_or_none(settings.value_normalization),
             num_slots=cells.num_slots_matching(settings.memory_spec, 2 * settings.memory_size),
         )
-    return cells.Attention(**common, **table, max_steps=num_steps)
+    return cells.Attention(
+        **common,
+        key_size=settings.memory_size,
+        value_size=settings.memory_size,
+        num_heads=settings.num_heads,
+        max_steps=num_steps,
+    )
 
 
 def _or_none(option: str) -> str | None:

@@ -97,10 +97,10 @@ def discounted_returns(rewards: jax.Array, discount: float) -> jax.Array:
     """
     _checks.check_array("rewards", rewards, (None,))
     _checks.check_number("discount", discount)
-    discount = jnp.asarray(discount, rewards.dtype)
+    gamma = jnp.asarray(discount, rewards.dtype)
 
     def body(later: jax.Array, reward: jax.Array) -> tuple[jax.Array, jax.Array]:
-        total = reward + discount * later
+        total = reward + gamma * later
         return total, total
 
     return jax.lax.scan(body, jnp.zeros((), rewards.dtype), rewards, reverse=True)[1]

@@ -32,7 +32,8 @@ def policy(cell: nn.Module, variables: PyTree) -> Policy:
     """Makes a cell a policy. `variables` are those that `cell.init` made."""
 
     def step(carry: PyTree, inputs: PyTree) -> tuple[PyTree, jax.Array]:
-        carry, (output, _) = cell.apply(variables, carry, inputs)
+        result: Any = cell.apply(variables, carry, inputs)
+        carry, (output, _) = result
         return carry, output
 
     return Policy(functools.partial(initial_carry, cell, variables), step)

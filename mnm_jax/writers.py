@@ -15,8 +15,22 @@ import jax.numpy as jnp
 
 from mnm_jax import _checks
 from mnm_jax import memory as memory_lib
-from mnm_jax.contract import Backward, Gate, Observation, Params, Seen, Writer, check_write_arguments  # noqa: F401
+from mnm_jax.contract import Backward, Gate, Observation, Params, Seen, Writer, check_write_arguments
 from mnm_jax.memory import Memory, Spec, Write
+
+__all__ = [
+    "Backward",
+    "Gate",
+    "Observation",
+    "Params",
+    "Seen",
+    "Writer",
+    "check_write_arguments",
+    "error_gradient",
+    "gradient",
+    "local",
+    "perceptron",
+]
 
 # Added to squared lengths that are divided by.
 _LENGTH_EPSILON = 1e-2

@@ -13,7 +13,7 @@ Axes: `N` pairs, `X` numbers of pairs, `D` draws of pairs, `G` seeds of training
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from mnm_jax import interface
 from mnm_jax.analysis.stores import Setting, Store
 
 PyTree = Any
+Seen = TypeVar("Seen")
 
 # A memory holds as many pairs as it finds this share of.
 THRESHOLD = 0.95
@@ -168,8 +169,8 @@ def _write_and_look(
     params: PyTree,
     setting: Setting,
     pairs: Pairs,
-    look: Callable[[PyTree, jax.Array], PyTree],
-) -> PyTree:
+    look: Callable[[PyTree, jax.Array], Seen],
+) -> Seen:
     """What `look(memory, count)` sees after each count of writes, stacked."""
     _check_pairs(store, pairs)
     ascending = list(counts) == sorted(set(counts))
@@ -185,7 +186,8 @@ def _write_and_look(
 
     ends = jnp.asarray(counts)
     starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
-    return jax.lax.scan(step, store.start(params), (starts, ends))[1]
+    seen: Seen = jax.lax.scan(step, store.start(params), (starts, ends))[1]
+    return seen
 
 
 def interfere(store: Store, params: PyTree, setting: Setting, pairs: Pairs, cosines: jax.Array) -> Interference:
@@ -216,7 +218,8 @@ def interfere(store: Store, params: PyTree, setting: Setting, pairs: Pairs, cosi
         for i in range(2):
             memory = store.write(params, memory, keys[i], pairs.values[i], setting)
         reads = store.read(params, memory, keys, setting)
-        return Interference(*_distance(reads, pairs.values), _distance(reads[0], pairs.values[1]))
+        first, second = _distance(reads, pairs.values)
+        return Interference(first, second, _distance(reads[0], pairs.values[1]))
 
     return jax.vmap(at)(cosines)
 
@@ -250,7 +253,10 @@ def over_draws(
     Returns:
       What `measure` returns, with leading axes `[G, D]`.
     """
-    one = lambda params, setting, *draws: measure(store, params, setting, *draws)  # noqa: E731
+
+    def one(params: PyTree, setting: Setting, *draws: PyTree) -> PyTree:
+        return measure(store, params, setting, *draws)
+
     each = jax.vmap(one, (None, None, *[0] * len(draws)))
     return jax.vmap(each)(params, setting, *draws)
 
@@ -284,11 +290,11 @@ def curves(counts: Sequence[int], result: Recall) -> Curves:
     """
     found, error = (np.asarray(leaf, float) for leaf in result)
     error = np.where(error < _HUGE, error, np.inf)
-    counts = np.asarray(counts)
-    is_stored = np.arange(found.shape[-1]) < counts[:, None]
-    share, mean = (np.where(is_stored, each, 0).sum(axis=-1) / counts for each in (found, error))
+    numbers = np.asarray(counts)
+    is_stored = np.arange(found.shape[-1]) < numbers[:, None]
+    share, mean = (np.where(is_stored, each, 0).sum(axis=-1) / numbers for each in (found, error))
     # An age of 1: the last pair.
-    by_age = [each[..., -1, ::-1][..., counts - 1] for each in (found, error)]
+    by_age = [each[..., -1, ::-1][..., numbers - 1] for each in (found, error)]
     return Curves(share, mean, found[..., 0], error[..., 0], *by_age)
 
 
@@ -314,8 +320,8 @@ def pairs_held(counts: Sequence[int], found: np.ndarray, threshold: float = THRE
     share = [np.take_along_axis(found, index[..., None], axis=-1)[..., 0] for index in (left, right)]
     fall = share[0] - share[1]
     fraction = np.where(fall > 0, (share[0] - threshold) / np.where(fall > 0, fall, 1), 0)
-    counts = np.asarray(counts, float)
-    return np.where(next_index == 0, 0, counts[left] + fraction * (counts[right] - counts[left]))
+    numbers = np.asarray(counts, float)
+    return np.where(next_index == 0, 0, numbers[left] + fraction * (numbers[right] - numbers[left]))
 
 
 def most_found(counts: Sequence[int], found: np.ndarray) -> np.ndarray:
@@ -325,7 +331,8 @@ def most_found(counts: Sequence[int], found: np.ndarray) -> np.ndarray:
       counts: see `pairs_held`.
       found: see `pairs_held`.
     """
-    return (np.asarray(found, float) * np.asarray(counts)).max(axis=-1)
+    most: np.ndarray = (np.asarray(found, float) * np.asarray(counts)).max(axis=-1)
+    return most
 
 
 class Interval(NamedTuple):
@@ -403,8 +410,8 @@ def _at(measure: Callable[..., PyTree], counts: tuple[int, ...]) -> Callable[...
 
 def spread(setting: Setting, num_seeds: int) -> Setting:
     """The same setting for every seed: with a leading axis `G`."""
-    every = lambda value: np.broadcast_to(np.float32(value), (num_seeds, *np.shape(value)))  # noqa: E731
-    return {name: every(value) for name, value in setting.items()}
+    values = {name: np.asarray(value, np.float32) for name, value in setting.items()}
+    return {name: np.broadcast_to(value, (num_seeds, *value.shape)) for name, value in values.items()}
 
 
 class Curve(NamedTuple):
@@ -460,12 +467,14 @@ class Measured(NamedTuple):
     @property
     def held_per_thousand(self) -> tuple[float, float, float]:
         """Pairs held per 1,000 weights: mean, low and high."""
-        return tuple(1000 * number / self.num_weights for number in self.held)
+        mean, low, high = (1000 * number / self.num_weights for number in self.held)
+        return mean, low, high
 
     @property
     def load(self) -> tuple[float, float, float]:
         """Floats of the values held, for each float of the whole memory: mean, low and high."""
-        return tuple(number * self.value_size / self.num_floats for number in self.held)
+        mean, low, high = (number * self.value_size / self.num_floats for number in self.held)
+        return mean, low, high
 
     def to_json(self) -> dict[str, Any]:
         """As JSON may hold it, with four significant digits and `None` for what is not finite."""
@@ -531,7 +540,8 @@ def draw(
         values = draw_vectors(rng_values, (num_pairs, store.value_size), normalize=of_values)
         return Draws(Pairs(keys, values), draw_vectors(rng_new, (store.value_size,), normalize=of_values))
 
-    return jax.jit(lambda rng: jax.vmap(jax.vmap(one))(jax.random.split(rng, size)))(rng)
+    draws: Draws = jax.jit(lambda rng: jax.vmap(jax.vmap(one))(jax.random.split(rng, size)))(rng)
+    return draws
 
 
 def measure(
@@ -557,7 +567,7 @@ def measure(
     overwriting = over_draws(_at(overwrite, counts), store, params, setting, draws.pairs, draws.new_value)
     lines |= {name: _curve(np.subtract(counts, 1), values) for name, values in overwriting._asdict().items()}
     two = jax.tree.map(lambda leaf: np.asarray(leaf)[:, :, :2], draws.pairs)
-    grid = np.broadcast_to(np.float32(cosines), (*size, len(cosines)))
+    grid = np.broadcast_to(np.asarray(cosines, np.float32), (*size, len(cosines)))
     interference = over_draws(interfere, store, params, setting, two, grid)
     lines |= {name: _curve(cosines, values) for name, values in interference._asdict().items()}
     return measured.found, lines

@@ -10,10 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+from matplotlib.typing import FillStyleType, LineStyleType
 
 from mnm_jax.analysis import panels, style, tables
 from mnm_jax.analysis.capacity import THRESHOLD, Curve, Measured
 
+# Colour, dashes, label and marker of each curve.
+_Lines = Mapping[str, tuple[str, LineStyleType, str, str | None]]
 _PAPER = ("mnm_p", "mnm_g")
 _REFERENCES = {
     "delta_rule": style.Style("Delta rule, linear", "#404040", "p", style.DASH_DOT),
@@ -379,14 +382,15 @@ def _mark_full(axes: Axes, group: Sequence[Measured]) -> None:
         axes.axvline(number, color="0.6", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
         # Where there are no curves.
         found = [np.interp(number, curve.x, curve.mean) for curve in (result.curves["found"] for result in written)]
-        place = {"y": 0.01, "va": "bottom"} if np.mean(found) > 0.5 else {"y": 1, "va": "top"}
+        is_low = np.mean(found) > 0.5
+        y, anchor = (0.01, "bottom") if is_low else (1, "top")
         text = f"{number:.0f}: floats of values\nas many as weights"
-        axes.text(number * 1.04, s=text, rotation="vertical", size=6.5, color="0.4", **place)
+        axes.text(number * 1.04, y, text, rotation="vertical", size=6.5, color="0.4", va=anchor)
 
 
 def _per_thousand_axis(axes: Axes, result: Measured) -> None:
     scale = 1000 / result.num_weights
-    top = axes.secondary_xaxis("top", functions=(lambda x: x * scale, lambda x: x / scale))
+    top = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, scale), lambda x: np.divide(x, scale)))
     ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256) if 1 <= tick / scale <= axes.get_xlim()[1]]
     top.xaxis.set_major_locator(FixedLocator(ticks))
     top.xaxis.set_minor_locator(NullLocator())

@@ -4,7 +4,7 @@ Axes: `S` seeds, `K` tasks.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,23 +47,29 @@ class Errors(NamedTuple):
     @property
     def percent(self) -> np.ndarray:
         """`[S, K]`, the errors in percent."""
-        return 100 * self.wrong / self.questions
+        percent: np.ndarray = 100 * self.wrong / self.questions
+        return percent
 
     @property
     def unseen_percent(self) -> np.ndarray:
         """`[S, K]`, the errors in percent of the questions that training does not have; NaN where there are none."""
+        if self.unseen_wrong is None or self.unseen_questions is None:
+            return np.full_like(self.percent, np.nan)
         with np.errstate(invalid="ignore"):
-            return 100 * self.unseen_wrong / self.unseen_questions
+            percent: np.ndarray = 100 * self.unseen_wrong / self.unseen_questions
+        return percent
 
     @property
     def mean_percent(self) -> np.ndarray:
         """`[S]`, the mean over tasks."""
-        return self.percent.mean(axis=1)
+        mean: np.ndarray = self.percent.mean(axis=1)
+        return mean
 
     @property
     def num_failed(self) -> np.ndarray:
         """`[S]`, how many tasks failed."""
-        return np.sum(self.percent > FAILED_ABOVE, axis=1)
+        number: np.ndarray = np.sum(self.percent > FAILED_ABOVE, axis=1)
+        return number
 
     @property
     def chosen(self) -> int:
@@ -119,9 +125,9 @@ def load(run: Run) -> Errors | None:
         contents = json.loads(path.read_text())
         seeds = contents["seeds"]
         tasks = tuple(entry["task"] for entry in seeds[0]["tasks"])
-        names = ("errors", "questions", "unseen_errors", "unseen_questions")
         # Older runs have the first two only.
-        names = [name for name in names if name in seeds[0]["tasks"][0]]
+        known = ("errors", "questions", "unseen_errors", "unseen_questions")
+        names = [name for name in known if name in seeds[0]["tasks"][0]]
         table = np.array([[[entry[name] for name in names] for entry in seed["tasks"]] for seed in seeds])
         has_unseen = len(names) == 4
         return Errors(
@@ -141,11 +147,11 @@ def load(run: Run) -> Errors | None:
 
 def to_csv(models: Sequence[Errors]) -> str:
     """The table for programs: a row for each model, seed and task."""
-    header = ("model", "seed", "task", "errors", "questions", "error_percent", "unseen_errors", "unseen_questions")
-    header += ("best_update", "validation_accuracy")
+    header = ["model", "seed", "task", "errors", "questions", "error_percent", "unseen_errors", "unseen_questions"]
+    header += ["best_update", "validation_accuracy"]
 
     def unseen(model: Errors, i: int, k: int) -> tuple[int | None, int | None]:
-        if model.unseen_wrong is None:
+        if model.unseen_wrong is None or model.unseen_questions is None:
             return None, None
         return int(model.unseen_wrong[i, k]), int(model.unseen_questions[k])
 
@@ -187,23 +193,22 @@ def to_markdown(models: Sequence[Errors]) -> str:
     header += [f"{labels[model.run.model].label}, unseen questions" for model in counted]
     header += [f"{other.name} (reported by its paper)" for other in published]
 
-    def row(name: str, values: Callable[[Errors], np.ndarray], *beside: str) -> list[str]:
-        own = [name, *(_mean_and_deviation(values(model)) for model in models)]
+    def row(name: str, values: Iterable[np.ndarray], *beside: str) -> list[str]:
+        own = [name, *map(_mean_and_deviation, values)]
         return [*own, *beside, *["-"] * (len(header) - len(own) - len(beside))]
 
     rows = []
     for k, task in enumerate(first.tasks):
-        unseen = (_mean_and_deviation(model.unseen_percent[:, k]) for model in counted)
-        rows.append(
-            row(f"{task} {TASK_NAMES[task].replace('-', ' ')}", lambda model, k=k: model.percent[:, k], *unseen)
-        )
+        unseen = [_mean_and_deviation(model.unseen_percent[:, k]) for model in counted]
+        name = f"{task} {TASK_NAMES[task].replace('-', ' ')}"
+        rows.append(row(name, [model.percent[:, k] for model in models], *unseen))
     unseen = [
         _mean_and_deviation(np.nanmean(model.unseen_percent, axis=1)) if np.any(model.unseen_questions) else "-"
         for model in counted
     ]
     means = [f"{other.mean:.2f} ± {other.deviation:.2f}" for other in published]
-    rows.append(row("mean over tasks", lambda model: model.mean_percent, *unseen, *means))
-    rows.append(row(f"failed tasks (above {FAILED_ABOVE:g}%), number", lambda model: model.num_failed))
+    rows.append(row("mean over tasks", [model.mean_percent for model in models], *unseen, *means))
+    rows.append(row(f"failed tasks (above {FAILED_ABOVE:g}%), number", [model.num_failed for model in models]))
     best = [f"{model.mean_percent[model.chosen]:.2f} (seed {model.run.seeds[model.chosen]})" for model in models]
     rows.append(["mean over tasks, best by validation", *best, *["-"] * (len(header) - 1 - len(best))])
     return f"{tables.to_markdown(header, rows)}\n{_footnotes(models, published)}"
@@ -231,11 +236,11 @@ def _footnotes(models: Sequence[Errors], published: Sequence[Published]) -> str:
         "from the training files; the test files had no part in any choice. Best by validation: the seed with the best "
         "evaluation."
     ]
-    if counted := _with_unseen(models):
-        first = counted[0]
+    counted = _with_unseen(models)
+    if counted and (unseen_questions := counted[0].unseen_questions) is not None:
         shares = [
             f"{k} ({1 - unseen / asked:.1%})"
-            for k, asked, unseen in zip(first.tasks, first.questions, first.unseen_questions, strict=True)
+            for k, asked, unseen in zip(counted[0].tasks, counted[0].questions, unseen_questions, strict=True)
             if unseen < asked
         ]
         lines.append(

@@ -72,12 +72,13 @@ class Run:
     @property
     def task(self) -> Mapping[str, Any]:
         """The configuration of the task."""
-        return self.config["task"]
+        task: Mapping[str, Any] = self.config["task"]
+        return task
 
     @property
     def num_updates(self) -> int:
         """How many updates were asked for."""
-        return self.config["training"]["num_updates"]
+        return int(self.config["training"]["num_updates"])
 
 
 def load_runs(workdir: str | Path) -> list[Run]:

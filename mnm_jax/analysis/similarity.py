@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mnm_jax.analysis import style
 
@@ -68,13 +69,16 @@ def resemblance(vector: np.ndarray, others: np.ndarray) -> np.ndarray:
     Returns:
       `[U]` in -1 to 1.
     """
-    similarity = np.einsum("hk,uhk->u", _normalize(np.asarray(vector, float)), _normalize(np.asarray(others, float)))
-    return np.clip(similarity / len(vector), -1, 1)
+    cosines: np.ndarray = np.einsum(
+        "hk,uhk->u", _normalize(np.asarray(vector, float)), _normalize(np.asarray(others, float))
+    )
+    return np.clip(cosines / len(vector), -1, 1)
 
 
 def _normalize(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
+    directions: np.ndarray = vectors / np.where(norms > 0, norms, 1)
+    return directions
 
 
 def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool = False) -> Figure:

@@ -355,7 +355,7 @@ class AttentionMemory(NamedTuple):
     """A table `[S, K + V]`, and how many of its rows are written, an int32 `[]`."""
 
     table: jax.Array
-    count: jax.Array
+    num_written: jax.Array
 
 
 def attention(spec: Spec) -> Store:
@@ -377,14 +377,14 @@ class _Attention(_Table):
     def write(
         self, params: tuple[()], memory: AttentionMemory, key: jax.Array, value: jax.Array, setting: Setting
     ) -> AttentionMemory:
-        place = jax.nn.one_hot(memory.count, self.num_slots)  # All zeros, if the table is full.
+        place = jax.nn.one_hot(memory.num_written, self.num_slots)  # All zeros, if the table is full.
         table = memory.table + jnp.outer(place, jnp.concatenate([key, value]))
-        return AttentionMemory(table, jnp.minimum(memory.count + 1, self.num_slots))
+        return AttentionMemory(table, jnp.minimum(memory.num_written + 1, self.num_slots))
 
     def read(self, params: tuple[()], memory: AttentionMemory, keys: jax.Array, setting: Setting) -> jax.Array:
         # The keys are heads that see one and the same column.
         rows = jnp.broadcast_to(memory.table[:, None], (self.num_slots, len(keys), memory.table.shape[1]))
-        return attend(rows, setting["sharpness"] * keys, memory.count).T @ memory.table[:, self.key_size :]
+        return attend(rows, setting["sharpness"] * keys, memory.num_written).T @ memory.table[:, self.key_size :]
 
     def weights(self, memory: AttentionMemory) -> PyTree:
         return memory.table
@@ -445,12 +445,12 @@ def of_trained(cell: nn.Module, variables: PyTree, inputs: PyTree) -> Trained:
 def _mean(rates: np.ndarray, values: np.ndarray, per: str) -> np.ndarray:
     """The mean of a gate over episodes, steps and heads, weighted by the rate, in its shape for one head."""
     if per == "step":
-        return np.average(values, weights=rates.mean(axis=(2, 3)))
+        return np.asarray(np.average(values, weights=rates.mean(axis=(2, 3))))
     if per == "layer":
         weights = np.broadcast_to(rates.mean(axis=3, keepdims=True), values.shape)
-        return np.average(values, axis=(0, 1), weights=weights)
+        return np.asarray(np.average(values, axis=(0, 1), weights=weights))
     weights = rates.mean(axis=2).reshape(*rates.shape[:2], -1, *[1] * (values.ndim - 3))
-    return np.average(values, axis=(0, 1, 2), weights=np.broadcast_to(weights, values.shape))[None]
+    return np.asarray(np.average(values, axis=(0, 1, 2), weights=np.broadcast_to(weights, values.shape)))[None]
 
 
 def _of_salu(cell: cells.SALU, variables: PyTree, inputs: PyTree) -> Trained:
@@ -462,7 +462,7 @@ def _of_salu(cell: cells.SALU, variables: PyTree, inputs: PyTree) -> Trained:
         )
         return carry, captured["intermediates"]["interface"]["__call__"][0]
 
-    start = cell.apply(variables, method="initial_carry")
+    start: Any = cell.apply(variables, method="initial_carry")
     signals = jax.jit(jax.vmap(lambda inputs: jax.lax.scan(step, start, inputs)[1]))(inputs)
     signals = signals.reshape(-1, signals.shape[-1] // cell.num_heads)
     # In the order of the interface: keys and additions, erase gates, strengths.

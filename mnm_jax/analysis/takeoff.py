@@ -63,7 +63,8 @@ def takeoff_updates(updates: np.ndarray, accuracies: np.ndarray, threshold: floa
         raise ValueError(
             f"arguments 'updates' and 'accuracies': want shapes [E] and [S, E], got {updates.shape}, {accuracies.shape}"
         )
-    return np.where(accuracies > threshold, updates, np.inf).min(axis=1, initial=np.inf)
+    first: np.ndarray = np.where(accuracies > threshold, updates, np.inf).min(axis=1, initial=np.inf)
+    return first
 
 
 def summarize(run: Run, threshold: float = 0.5) -> TakeOff:

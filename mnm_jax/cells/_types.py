@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax._trees import cast
+from mnm_jax._trees import Tree, cast
 
 PyTree = Any
 
@@ -28,7 +28,7 @@ class OneEpisode:
         )
 
 
-def in_parameter_type(cell: nn.Module, carry: PyTree) -> PyTree:
+def in_parameter_type(cell: nn.Module, carry: Tree) -> Tree:
     """A state at the start of an episode, its floating-point leaves in the type of the cell's parameters.
 
     The rule of types stands in `mnm_jax.cells`.

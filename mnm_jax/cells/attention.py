@@ -27,13 +27,13 @@ class AttentionCarry(NamedTuple):
       memory: the table, one layer with a kernel `[S, H * (key_size + value_size)]`: for each step and head the key and
         the value written, then zeros. To add a row is a write of rank 1, so that `unroll` need not keep the table of
         every step.
-      count: `[]`, an int32: how many steps have been written.
+      num_written: `[]`, an int32: how many steps have been written.
       read: the value read at the step before, `[value_size]`.
     """
 
     controller: tuple[jax.Array, jax.Array]
     memory: Memory
-    count: jax.Array
+    num_written: jax.Array
     read: jax.Array
 
 
@@ -45,14 +45,14 @@ class AttentionControl(NamedTuple):
       key: `[H, key_size]`.
       query: `[H, key_size]`.
       value: `[H, value_size]`.
-      count: `[]`, an int32: how many steps had been written before this one.
+      num_written: `[]`, an int32: how many steps had been written before this one.
     """
 
     controller: tuple[jax.Array, jax.Array]
     key: jax.Array
     query: jax.Array
     value: jax.Array
-    count: jax.Array
+    num_written: jax.Array
 
 
 def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.Array:
@@ -149,7 +149,7 @@ class Attention(Controlled, WrittenCell):
         Raises:
           ValueError: if there are more steps than the table has room for.
         """
-        num_written = 0 if carry is None or isinstance(carry.count, jax.core.Tracer) else int(carry.count)
+        num_written = 0 if carry is None or isinstance(carry.num_written, jax.core.Tracer) else int(carry.num_written)
         if num_written + num_steps > self.max_steps:
             raise ValueError(
                 f"max_steps must be at least {num_written + num_steps}, for {num_written} steps already written and "
@@ -169,7 +169,7 @@ class Attention(Controlled, WrittenCell):
         carry = AttentionCarry(
             controller,
             memory=(Layer(jnp.zeros((self.max_steps, self.num_heads * width), jnp.float32), bias=None),),
-            count=jnp.zeros((), jnp.int32),
+            num_written=jnp.zeros((), jnp.int32),
             read=jnp.zeros(self.value_size, jnp.float32),
         )
         return in_parameter_type(self, carry)
@@ -179,24 +179,24 @@ class Attention(Controlled, WrittenCell):
         controller, hidden = self.advance(carry.controller, inputs, carry.read)
         signals = self.interface(hidden).reshape(self.num_heads, -1)
         key, query, value = jnp.split(signals, (self.key_size, 2 * self.key_size), axis=-1)
-        return AttentionControl(controller, key, query, value, carry.count)
+        return AttentionControl(controller, key, query, value, carry.num_written)
 
     def write(self, control: AttentionControl, memory: Memory) -> tuple[Write, dict[str, jax.Array]]:
         """The next row of the table."""
         del memory
         row = jnp.concatenate([control.key, control.value], axis=-1).reshape(1, -1)
-        place = jax.nn.one_hot(control.count, self.max_steps, dtype=row.dtype)  # All zeros, if the table is full.
+        place = jax.nn.one_hot(control.num_written, self.max_steps, dtype=row.dtype)  # All zeros, if the table is full.
         return Write((place[None],), (row,)), {}
 
     def read(self, control: AttentionControl, memory: Memory) -> tuple[AttentionCarry, jax.Array, tuple[()]]:
         """What the query reads of the table with its new row; the output is NaN if there was no room for that."""
         _, hidden = control.controller
-        count = control.count + 1
+        num_written = control.num_written + 1
         rows = memory[0].kernel.reshape(self.max_steps, self.num_heads, -1)
-        attention = attend(rows, control.query, count)
+        attention = attend(rows, control.query, num_written)
         read = jnp.einsum("sh,shw->hw", attention, rows)[:, self.key_size :].mean(axis=0)
         output = self.answer(hidden, read)
         # Only the output becomes NaN: in the read it would reach, as zero times NaN, the gradient of the output layer
         # even where `unroll` masks the step.
-        output = jnp.where(count <= self.max_steps, output, jnp.nan)
-        return AttentionCarry(control.controller, memory, count, read), output, ()
+        output = jnp.where(num_written <= self.max_steps, output, jnp.nan)
+        return AttentionCarry(control.controller, memory, num_written, read), output, ()

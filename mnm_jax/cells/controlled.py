@@ -1,5 +1,6 @@
 """What every cell with a controller has: an embedding before it, and an output layer behind it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,11 +16,16 @@ from mnm_jax.cells.embedding import embedding_of
 class Controlled(OneEpisode):
     """A mixin for linen modules: `h_t = controller([e_t ; r_{t-1}])` and `y_t = W_o [h_t ; r_t] + b_o`.
 
-    `e_t` is the embedded input and `r_t` what was read, if the cell reads. The module has the fields `output_size`,
-    `controller_size`, `embedding_size`, `vocabulary_size` and `embedding_scale`.
+    `e_t` is the embedded input and `r_t` what was read, if the cell reads. The module has these fields.
     """
 
-    def make_controller(self, controller: type[nn.RNNCellBase] = LSTMCell, dtype: Any = None) -> None:
+    output_size: int
+    controller_size: int
+    embedding_size: int | None
+    vocabulary_size: int | None
+    embedding_scale: float
+
+    def make_controller(self, controller: Callable[..., nn.RNNCellBase] = LSTMCell, dtype: Any = None) -> None:
         """Makes embedding, controller and output layer; to be called by `setup`."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
         self.embedding = embedding_of(self)
@@ -33,7 +39,8 @@ class Controlled(OneEpisode):
 
     def advance(self, state: Any, inputs: jax.Array, *reads: jax.Array) -> tuple[Any, jax.Array]:
         """One step of the controller: its next state, and its output `[controller_size]`."""
-        return self.controller_cell(state, _side_by_side(self.embedding(inputs), *reads))
+        state, hidden = self.controller_cell(state, _side_by_side(self.embedding(inputs), *reads))
+        return state, hidden
 
     def answer(self, hidden: jax.Array, *reads: jax.Array) -> jax.Array:
         """The output of the step, `[output_size]`."""

@@ -1,7 +1,7 @@
 """The input embedding that every cell begins with."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -99,10 +99,18 @@ class Embedding(nn.Module):
 
 def _positions_init(rng: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """Alike enough that a word is the same word everywhere, and different enough to tell where; mean square 1."""
-    return (1 + 0.5 * jax.random.normal(rng, shape, dtype)) * 1.25**-0.5
+    weights: jax.Array = (1 + 0.5 * jax.random.normal(rng, shape, dtype)) * 1.25**-0.5
+    return weights
 
 
-def embedding_of(cell: nn.Module) -> Callable[[jax.Array], jax.Array]:
+class _Embeds(Protocol):
+    controller_size: int
+    embedding_size: int | None
+    vocabulary_size: int | None
+    embedding_scale: float
+
+
+def embedding_of(cell: _Embeds) -> Callable[[jax.Array], jax.Array]:
     """The embedding of a cell, from the cell's fields; as wide as the controller unless they say otherwise.
 
     A size of 0 stands for none: the controller reads dense inputs as they are.

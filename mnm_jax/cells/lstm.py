@@ -31,7 +31,8 @@ class LSTM(Controlled, nn.Module):
 
     def initial_carry(self) -> LSTMCarry:
         """The state at the start of an episode: `(c, h)`, each `[controller_size]`, at zero."""
-        return in_parameter_type(self, self.start_controller())
+        controller: LSTMCarry = self.start_controller()
+        return in_parameter_type(self, controller)
 
     def __call__(self, carry: LSTMCarry | None, inputs: jax.Array) -> tuple[LSTMCarry, tuple[jax.Array, tuple[()]]]:
         """One step.

@@ -5,6 +5,7 @@ Axes: `L` layers of the memory, `H` heads.
 Source: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, section 3.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -92,7 +93,7 @@ class MNM(Controlled, WrittenCell):
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
-    controller: type[nn.RNNCellBase] = LSTMCell
+    controller: Callable[..., nn.RNNCellBase] = LSTMCell
     read_combination: str = "mean"
     learned_initial_memory: bool = True
     key_normalization: str | None = "rms"
@@ -143,10 +144,12 @@ class MNM(Controlled, WrittenCell):
     def write(self, control: MNMControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """What the writer makes of keys, values and rate, and how new that is to the memory."""
         keys, values, _, rate, gates = control.signals
-        arguments = cast((self.writer_params, memory, keys, values, rate), self.dtype)
-        change, observation = self.writer.write(*arguments, **gates), self.writer.observe(*arguments, **gates)
+        error = self._error(memory, keys, values)
+        params, memory, keys, values, rate = cast((self.writer_params, memory, keys, values, rate), self.dtype)
+        change = self.writer.write(params, memory, keys, values, rate, **gates)
+        observation = self.writer.observe(params, memory, keys, values, rate, **gates)
         change, observation = cast((change, observation), control.hidden.dtype)
-        return change, {"error_before": self._error(memory, keys, values), **observation._asdict()}
+        return change, {"error_before": error, **observation._asdict()}
 
     def read(self, control: MNMControl, memory: PyTree) -> tuple[MNMCarry, jax.Array, Trace]:
         """What the memory that was written gives, and the output made of it."""

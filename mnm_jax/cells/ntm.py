@@ -136,8 +136,8 @@ class NTM(Controlled, nn.Module):
         self.make_controller()
         # For each head: key, strength, gate, shifts, exponent, to write and to read; what to erase and what to add.
         head = np.repeat([0.0, self.strength_bias, 0.0], [self.slot_size, 1, _NUM_SHIFTS + 2])
-        biases = np.concatenate([head, head, np.zeros(2 * self.slot_size)])
-        biases = jnp.asarray(np.tile(biases, self.num_heads), jnp.float32)
+        of_head = np.concatenate([head, head, np.zeros(2 * self.slot_size)])
+        biases = jnp.asarray(np.tile(of_head, self.num_heads), jnp.float32)
         self.interface = nn.Dense(biases.size, bias_init=lambda rng, shape, dtype: biases)
         memory_shape, heads_shape = (self.num_slots, self.slot_size), (self.num_heads, self.num_slots)
         initializer = nn.initializers.normal(self.slot_size**-0.5)

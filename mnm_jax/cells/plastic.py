@@ -166,7 +166,8 @@ class _Linear(nn.Module):
 
 def _recall(hidden: jax.Array, plasticity: jax.Array, trace: jax.Array) -> jax.Array:
     """`hidden @ (plasticity * trace)`; a batch keeps one gradient of the plasticity for all its episodes."""
-    return with_batches(_recall_single, _recall_batch, plasticity, (hidden, trace))
+    recalled: jax.Array = with_batches(_recall_single, _recall_batch, plasticity, (hidden, trace))
+    return recalled
 
 
 def _recall_single(plasticity: jax.Array, hidden_and_trace: tuple[jax.Array, jax.Array]) -> jax.Array:

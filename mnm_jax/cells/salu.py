@@ -101,8 +101,8 @@ class SALU(Controlled, nn.Module):
         width = self.key_size + self.value_size
         self.make_controller()
         # In the order of the signals: keys and additions, erase gates, strengths.
-        biases = np.repeat([0.0, self.erase_bias, self.strength_bias], [2 * self.key_size + width, width, 2])
-        biases = jnp.asarray(np.tile(biases, self.num_heads), jnp.float32)
+        of_head = np.repeat([0.0, self.erase_bias, self.strength_bias], [2 * self.key_size + width, width, 2])
+        biases = jnp.asarray(np.tile(of_head, self.num_heads), jnp.float32)
         self.interface = nn.Dense(biases.size, bias_init=lambda rng, shape, dtype: biases)
         initializer = nn.initializers.normal(width**-0.5)
         self.initial_keys = self.param("initial_keys", initializer, (self.num_slots, self.key_size), jnp.float32)

@@ -100,8 +100,9 @@ def learned(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments:
     """A parameter, in the structure that `init` makes also where it was restored without one."""
     if not cell.is_initializing():
         like = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
-        value = cell.get_variable("params", name, {})
-        if jax.tree.structure(value) != jax.tree.structure(like):
+        value: PyTree = cell.get_variable("params", name, {})
+        structure: Any = jax.tree.structure(value)
+        if structure != jax.tree.structure(like):
             return with_structure(like, value, f"params/{name}")
     return cell.param(name, init, *arguments)
 

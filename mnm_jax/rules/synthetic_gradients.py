@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from mnm_jax import memory as memory_lib
-from mnm_jax.contract import Backward, Observation, Seen
+from mnm_jax._trees import add
+from mnm_jax.contract import Backward, Observation, PyTree, Seen
 from mnm_jax.memory import Memory, Spec
 from mnm_jax.writers import error_gradient, perceptron
 
@@ -31,7 +32,7 @@ def synthetic_gradients(*, hidden_size: int | None = None) -> Backward:
 class _SyntheticGradients(Backward):
     predictor: Backward
 
-    def init(self, rng: jax.Array, spec: Spec, layer: int) -> Memory:
+    def init(self, rng: jax.Array, spec: Spec, layer: int) -> PyTree:
         return self.predictor.init(rng, spec, layer)
 
     def apply(self, params: Memory, seen: Seen) -> jax.Array:
@@ -47,4 +48,4 @@ class _SyntheticGradients(Backward):
             predicted = self.predictor.apply(layer_params, Seen(values, keys, actual, outputs[-1]))
             scale = 2 / actual.size  # The rule multiplies by it.
             losses.append(jnp.mean(jnp.square(predicted - gradient / scale)))
-        return Observation(auxiliary_loss=sum(losses), extras={"gradient_error": jnp.stack(losses)})
+        return Observation(auxiliary_loss=add(*losses), extras={"gradient_error": jnp.stack(losses)})

@@ -13,8 +13,8 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mnm_jax.contract import Gate, Params, Writer
-from mnm_jax.memory import Memory, Write
+from mnm_jax.contract import Change, Gate, Params, Writer
+from mnm_jax.memory import Memory
 from mnm_jax.writers import gradient
 
 
@@ -28,7 +28,7 @@ class TitansMemory(NamedTuple):
 class TitansChange(NamedTuple):
     """`momentum' = persistence * momentum + write`, then `weights' = keep * weights + gain * momentum'`."""
 
-    write: Write
+    write: Change
     persistence: jax.Array
     keep: jax.Array
     gain: jax.Array

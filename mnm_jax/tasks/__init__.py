@@ -10,7 +10,7 @@ from mnm_jax.tasks.maze_task import MazeTask
 from mnm_jax.tasks.recall import MultiQueryRecall
 
 # By the name of the experiment that trains on them.
-TASKS = {
+TASKS: dict[str, type[Babi | Dictionary | MazeTask | MultiQueryRecall | algorithmic.BitTask]] = {
     "babi": Babi,
     "dictionary": Dictionary,
     "maze": MazeTask,

@@ -140,7 +140,7 @@ def _draw_bits(rng: jax.Array, *shape: int) -> jax.Array:
     return jax.random.bernoulli(rng, shape=shape).astype(jnp.float32)
 
 
-def _draw_between(rng: jax.Array, low: int, high: int) -> jax.Array:
+def _draw_between(rng: jax.Array, low: int, high: int | jax.Array) -> jax.Array:
     """A whole number from `low` to `high`, both included."""
     return jax.random.randint(rng, (), low, high + 1)
 

@@ -82,7 +82,7 @@ class Dictionary:
     @property
     def max_num_pairs(self) -> int:
         """How many distinct source words there are."""
-        return self.source_alphabet_size**self.word_length
+        return int(self.source_alphabet_size**self.word_length)
 
     @property
     def vocabulary_size(self) -> int:

@@ -143,7 +143,7 @@ class Maze:
     @property
     def center(self) -> int:
         """The index of the centre among the free cells."""
-        return _layout(self.size)[2][self.size // 2, self.size // 2]
+        return int(_layout(self.size)[2][self.size // 2, self.size // 2])
 
     def action_space(self, params: Params | None = None) -> Discrete:
         """What an agent can do: 0 to 3 for up, down, left and right."""

@@ -5,7 +5,7 @@ Axes: `T` steps of an episode.
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from mnm_jax import _checks, objectives
 from mnm_jax.policies import Policy
 from mnm_jax.tasks import maze
+
+PyTree = Any
 
 
 class Lifetime(NamedTuple):
@@ -100,7 +102,7 @@ class MazeTask:
         rng, rng_reset = jax.random.split(rng)
         observation, state = environment.reset(rng_reset, params)
 
-        def body(carry: tuple, rng: jax.Array) -> tuple[tuple, tuple]:
+        def body(carry: PyTree, rng: jax.Array) -> tuple[PyTree, PyTree]:
             agent, observation, state = carry
             rng_action, rng_step = jax.random.split(rng)
             agent, output = policy.step(agent, observation)

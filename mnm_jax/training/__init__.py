@@ -14,7 +14,7 @@ from mnm_jax.training.log import METRICS, TIMING
 from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, RunOptions, run
 from mnm_jax.training.progress import CompilationStopped
 from mnm_jax.training.settings import TrainingSettings, default_optimizer
-from mnm_jax.training.task import BucketedTask, InteractiveTask, PortableTask, Task
+from mnm_jax.training.task import AnyTask, BaseTask, BucketedTask, InteractiveTask, PortableTask, Task
 from mnm_jax.training.update import Best, Functions, TrainState, make_functions
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "METRICS",
     "PARALLEL",
     "TIMING",
+    "AnyTask",
+    "BaseTask",
     "Best",
     "BucketedTask",
     "Checkpoints",

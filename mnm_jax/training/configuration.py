@@ -16,7 +16,7 @@ from mnm_jax.training.episodes import Episodes
 from mnm_jax.training.identity import differences, flatten, identify_model
 from mnm_jax.training.loop import CHECKPOINTS
 from mnm_jax.training.settings import TrainingSettings
-from mnm_jax.training.task import Task
+from mnm_jax.training.task import AnyTask
 from mnm_jax.training.update import init_variables
 
 PyTree = Any
@@ -40,11 +40,11 @@ class Configuration:
     experiment: str
     model: str
     seeds: tuple[int, ...]
-    task: Task
+    task: AnyTask
     model_settings: models.ModelSettings
     training: TrainingSettings
 
-    def cell(self, task: Task | None = None) -> nn.Module:
+    def cell(self, task: AnyTask | None = None) -> nn.Module:
         """The cell, with room for the episodes of the task, or of another one of the same symbols."""
         task = self.task if task is None else task
         return models.build(
@@ -63,7 +63,7 @@ class Configuration:
 
     def to_json(self) -> str:
         """The contents of `config.json`."""
-        config = {"task": self.task, "model": self.model_settings, "training": self.training}
+        config: dict[str, Any] = {"task": self.task, "model": self.model_settings, "training": self.training}
         contents = {
             "experiment": self.experiment,
             "model": self.model,
@@ -111,14 +111,14 @@ class Loaded(NamedTuple):
     Attributes:
       cell: what was trained.
       variables: what it learned, for `cell.apply` and `unroll`.
-      task: what it was trained on.
+      task: what it was trained on; its type stands in the files.
       update: after how many updates.
       configuration: all that the run was asked for; `None` if it was given `task` and `cell` themselves.
     """
 
     cell: nn.Module
     variables: PyTree
-    task: Task
+    task: Any
     update: int
     configuration: Configuration | None
 
@@ -126,7 +126,7 @@ class Loaded(NamedTuple):
 def load(
     directory: str | pathlib.Path,
     *,
-    task: Task | None = None,
+    task: AnyTask | None = None,
     cell: nn.Module | None = None,
     seed: int | None = None,
     best: bool = False,
@@ -182,7 +182,7 @@ def load(
     return Loaded(cell, variables, task, int(chosen["update"][i]), configuration)
 
 
-def _shapes(task: Task, cell: nn.Module, num_seeds: int) -> PyTree:
+def _shapes(task: AnyTask, cell: nn.Module, num_seeds: int) -> PyTree:
     """What is needed of a `TrainState`, all seeds together."""
 
     def init(rng: jax.Array) -> PyTree:

@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 
 from mnm_jax import _checks
 from mnm_jax.training.settings import TrainingSettings
-from mnm_jax.training.task import Task
+from mnm_jax.training.task import AnyTask
 from mnm_jax.training.update import TrainState, make_functions
 
 PyTree = Any
@@ -76,7 +76,7 @@ def check_divisible(parallel: Parallel, settings: TrainingSettings, num_seeds: i
 
 
 def place(
-    task: Task,
+    task: AnyTask,
     cell: nn.Module,
     settings: TrainingSettings,
     parallel: Parallel = "none",
@@ -105,7 +105,7 @@ def place(
 
 @functools.lru_cache(maxsize=16)  # It would tell a default that is given from one that is not.
 def _place(
-    task: Task,
+    task: AnyTask,
     cell: nn.Module,
     settings: TrainingSettings,
     parallel: Parallel,
@@ -118,7 +118,8 @@ def _place(
     record_evaluation = jax.vmap(functions.record_evaluation)
 
     def shapes(num_seeds: int) -> TrainState:
-        return jax.eval_shape(init, _key_data(range(num_seeds)))
+        state: TrainState = jax.eval_shape(init, _key_data(range(num_seeds)))
+        return state
 
     if parallel == "data":
         parallelize = functools.partial(jax.pmap, axis_name=_AXIS)
@@ -150,7 +151,8 @@ def _place(
 
     def chunk(states: Shares, n: int, buckets: Shares = no_buckets) -> tuple[Shares, Shares, Shares]:
         results = _on_each(lambda state, bucket: train_chunk(state, n, bucket), states, buckets)
-        return tuple(zip(*results, strict=True))
+        states, metrics, bad_updates = zip(*results, strict=True)
+        return states, metrics, bad_updates
 
     return Placement(
         init=lambda seeds: _on_each(init, spread(_key_data(seeds))),
@@ -211,4 +213,4 @@ def max_over_processes(values: Sequence[float]) -> list[float]:
     # JAX would round them to 32 bits.
     halves = np.array(values, np.float64).view(np.uint32)
     gathered = np.asarray(multihost_utils.process_allgather(halves))
-    return np.ascontiguousarray(gathered).view(np.float64).max(axis=0).tolist()
+    return [float(value) for value in np.ascontiguousarray(gathered).view(np.float64).max(axis=0)]

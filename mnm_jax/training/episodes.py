@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from mnm_jax import objectives
 from mnm_jax.policies import Policy, policy
 from mnm_jax.training.settings import TrainingSettings
-from mnm_jax.training.task import Metrics, Task
+from mnm_jax.training.task import AnyTask, Metrics, Task, is_bucketed, is_interactive, is_portable
 from mnm_jax.unrolling import Unrolled, unroll, unroll_batch
 
 PyTree = Any
@@ -24,14 +24,14 @@ def sample_batch(task: Task, rng: jax.Array, num_episodes: int) -> PyTree:
     return jax.vmap(task.sample)(jax.random.split(rng, num_episodes))
 
 
-def held_out(task: Task, settings: TrainingSettings) -> list[PyTree]:
+def held_out(task: AnyTask, settings: TrainingSettings) -> list[PyTree]:
     """The held-out episodes, a batch for each shape: the same for every model and seed.
 
     Those of an interactive task are yet to be acted: they are the data of their random keys, `[N, ...]`.
     """
-    if hasattr(task, "buckets"):
+    if is_bucketed(task):
         return list(task.held_out(settings.evaluation_seed, settings.evaluation_episodes))
-    if hasattr(task, "act"):
+    if is_interactive(task):
         rngs = jax.random.split(jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)
         return [jax.random.key_data(rngs)]
     return [sample_batch(task, jax.random.key(settings.evaluation_seed), settings.evaluation_episodes)]
@@ -57,14 +57,14 @@ def room_for(cell: nn.Module, num_steps: int) -> nn.Module:
     return cell.with_room(num_steps) if hasattr(cell, "with_room") else cell
 
 
-def check_dropout(task: Task, settings: TrainingSettings) -> None:
+def check_dropout(task: AnyTask, settings: TrainingSettings) -> None:
     """Checks that the task can be trained on with dropout, if there is any.
 
     Raises:
       ValueError: if a model acts the task's episodes itself: the gradient would be that of another policy than the one
         that acted.
     """
-    if settings.embedding_dropout and hasattr(task, "act"):
+    if settings.embedding_dropout and is_interactive(task):
         raise ValueError(
             f"embedding_dropout must be 0 for a task whose episodes the model acts itself, got "
             f"{settings.embedding_dropout!r}"
@@ -81,20 +81,20 @@ class Episodes:
       meta_weight: weight of the meta-objective in the loss, lambda.
     """
 
-    task: Task
+    task: AnyTask
     cell: nn.Module
     meta_weight: float
 
     @property
     def is_interactive(self) -> bool:
         """Whether the model acts the episodes itself."""
-        return hasattr(self.task, "act")
+        return is_interactive(self.task)
 
     def draw(self, variables: PyTree, rng: jax.Array, bucket: PyTree) -> Any:
         """Draws an episode, or lets the model act one. `bucket` is `None` for a task without buckets."""
-        if self.is_interactive:
+        if is_interactive(self.task):
             return self.task.act(rng, policy(room_for(self.cell, self.task.num_steps), variables))
-        return self.task.sample(rng) if bucket is None else self.task.sample(rng, bucket)
+        return self.task.sample(rng, bucket) if is_bucketed(self.task) else self.task.sample(rng)
 
     def draw_batch(self, variables: PyTree, rngs: jax.Array, bucket: PyTree) -> Any:
         """Draws an episode for each key."""
@@ -102,19 +102,17 @@ class Episodes:
 
     def any_bucket(self) -> PyTree:
         """A bucket that has episodes; `None` for a task without buckets."""
-        return self.task.buckets[self.task.draw_buckets([0])[0]] if hasattr(self.task, "buckets") else None
+        return self.task.buckets[self.task.draw_buckets([0])[0]] if is_bucketed(self.task) else None
 
     def first_inputs(self) -> PyTree:
         """Inputs of one step, all zeros, by which a cell can tell its parameters' shapes."""
-        if hasattr(self.task, "first_inputs"):
-            return self.task.first_inputs()
-        rng = jax.random.key(0)
-        if self.is_interactive:
+        rng, task = jax.random.key(0), self.task
+        if is_portable(task):
+            return task.first_inputs()
+        if is_interactive(task):
             # The inputs of a first step have a shape before there are parameters.
-            idler = Policy(
-                lambda inputs: (), lambda carry, inputs: (carry, jnp.zeros(self.task.output_size, "float32"))
-            )
-            inputs = jax.eval_shape(lambda rng: self.task.act(rng, idler), rng).inputs
+            idler = Policy(lambda inputs: (), lambda carry, inputs: (carry, jnp.zeros(task.output_size, "float32")))
+            inputs = jax.eval_shape(lambda rng: task.act(rng, idler), rng).inputs
         else:
             inputs = jax.eval_shape(self.draw, None, rng, self.any_bucket()).inputs
         return jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), inputs)

@@ -10,14 +10,16 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from mnm_jax.training.episodes import room_for
 from mnm_jax.training.settings import TrainingSettings
-from mnm_jax.training.task import Task
+from mnm_jax.training.task import AnyTask
 
 PyTree = Any
+_NO_TEXT: Any = object.__repr__
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # Where linen keeps what a module hangs on, and not what it is.
 _POSITION = ("parent", "name")
@@ -26,7 +28,7 @@ ABSENT = "absent"
 
 
 def identify(
-    task: Task,
+    task: AnyTask,
     cell: nn.Module,
     settings: TrainingSettings,
     seeds: Sequence[int],
@@ -59,7 +61,7 @@ def identify(
     return identity
 
 
-def identify_model(task: Task, cell: nn.Module) -> dict[str, str]:
+def identify_model(task: AnyTask, cell: nn.Module) -> dict[str, str]:
     """The part of `identify` that says what was learned, and by what."""
     return {**identify_value("task", task), **identify_value("cell", room_for(cell, 1))}
 
@@ -107,10 +109,10 @@ def _fields(value: Any) -> dict[str, Any] | None:
         return None
     if dataclasses.is_dataclass(value):
         hidden = _POSITION if isinstance(value, nn.Module) else ()
-        names = (field.name for field in dataclasses.fields(value) if field.compare and field.name not in hidden)
-        return {name: getattr(value, name) for name in names}
+        fields = [field.name for field in dataclasses.fields(value) if field.compare and field.name not in hidden]
+        return {name: getattr(value, name) for name in fields}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return value._asdict()
+        return dict(value._asdict())
     if isinstance(value, _BUILT_IN) or not _has_address(value):
         return None
     slots = (name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()))
@@ -126,7 +128,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 
 def _has_address(value: Any) -> bool:
-    return type(value).__repr__ is object.__repr__ or _ADDRESS.search(repr(value)) is not None
+    return type(value).__repr__ is _NO_TEXT or _ADDRESS.search(repr(value)) is not None
 
 
 def _describe(value: Any, outer: tuple[int, ...]) -> str:
@@ -157,7 +159,7 @@ def _describe(value: Any, outer: tuple[int, ...]) -> str:
 
 
 def _describe_array(array: np.ndarray | jax.Array) -> str:
-    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return f"{array.dtype}{list(array.shape)} {digest[:16]}"

@@ -30,7 +30,7 @@ from mnm_jax.training.identity import identify
 from mnm_jax.training.log import Log
 from mnm_jax.training.progress import Progress, call_stoppable
 from mnm_jax.training.settings import TrainingSettings
-from mnm_jax.training.task import Task
+from mnm_jax.training.task import AnyTask, is_bucketed
 from mnm_jax.training.update import TrainState
 
 CHECKPOINTS = "checkpoints"
@@ -95,7 +95,7 @@ class Report(NamedTuple):
 
 
 def run(
-    task: Task,
+    task: AnyTask,
     cell: nn.Module,
     settings: TrainingSettings,
     seeds: Sequence[int],
@@ -164,13 +164,14 @@ def run(
         while trainer.update < settings.num_updates and not must_stop:
             trainer.train_chunk()
             # Clocks and signals differ between processes.
-            is_due, is_interrupted, is_late, length = max_over_processes(
+            is_due, asks_to_stop, is_late, length = max_over_processes(
                 (trainer.is_save_due(), should_stop(), time.monotonic() >= deadline, trainer.length)
             )
-            trainer.length, must_stop = int(length), is_interrupted or is_late
+            trainer.length, is_interrupted = int(length), bool(asks_to_stop)
+            must_stop = is_interrupted or bool(is_late)
             if is_due or must_stop:
                 trainer.save()
-        return trainer.report(is_interrupted=bool(is_interrupted))
+        return trainer.report(is_interrupted=is_interrupted)
 
 
 class _Trainer:
@@ -178,7 +179,7 @@ class _Trainer:
 
     def __init__(
         self,
-        task: Task,
+        task: AnyTask,
         settings: TrainingSettings,
         seeds: Sequence[int],
         directory: pathlib.Path,
@@ -289,6 +290,7 @@ class _Trainer:
         """Tells of an evaluation."""
         metrics = {f"train_{name}": values for name, values in measured.items()}
         metrics |= {f"eval_{name}": values for name, values in self._metrics.items()}
+        assert self._log is not None  # Since `begin`.
         self._log.write(self.update, metrics, time.monotonic() - self._start)
         self._progress.evaluated(float(np.mean(self._metrics[self._task.headline])))
         if self._on_evaluation is not None and jax.process_index() == 0:
@@ -323,7 +325,7 @@ class _Trainer:
         self._progress.close()
 
 
-def draw_buckets(task: Task, update: int, length: int, known: Collection[int]) -> list[tuple[int, int]]:
+def draw_buckets(task: AnyTask, update: int, length: int, known: Collection[int]) -> list[tuple[int, int]]:
     """The buckets of the next updates, and how many updates in a row each is used for.
 
     Args:
@@ -332,7 +334,7 @@ def draw_buckets(task: Task, update: int, length: int, known: Collection[int]) -
       length: how many there may be.
       known: the buckets that were trained on. Any other one begins a chunk: the state before it can then be saved.
     """
-    if not hasattr(task, "buckets"):
+    if not is_bucketed(task):
         return [(0, length)]
     drawn = task.draw_buckets(range(update, update + length)).tolist()
     new = (i for i, bucket in enumerate(drawn) if bucket not in known and bucket != drawn[0])

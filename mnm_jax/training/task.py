@@ -1,29 +1,31 @@
 """What a task must offer to be trained on."""
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
 
 from mnm_jax.policies import Policy
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 PyTree = Any
 Metrics = dict[str, jax.Array]
 
 
-class Task(Protocol):
-    """What a task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode.
+class BaseTask(Hashable, Protocol):
+    """What every task must offer to be trained on: a hashable value whose methods are pure and work on ONE episode.
 
-    Its episodes are drawn by `sample`. A task whose episodes come from data of several shapes is a `BucketedTask`; one
-    whose episodes depend on what the model does in them is an `InteractiveTask`.
-
-    Attributes:
-      headline: the name of the metric that says how good a model is; the larger, the better.
+    How its episodes come about makes it a `Task`, a `BucketedTask` or an `InteractiveTask`.
     """
 
-    headline: ClassVar[str]
+    @property
+    def headline(self) -> str:
+        """The name of the metric that says how good a model is; the larger, the better."""
+        ...
 
     @property
     def output_size(self) -> int:
@@ -40,7 +42,19 @@ class Task(Protocol):
         """The longest episode, `T`."""
         ...
 
-    def sample(self, rng: jax.Array) -> Any:
+    def loss(self, outputs: jax.Array, example: Any, /) -> jax.Array:
+        """The task's loss for the outputs `[T, output_size]` of an episode: `[]`."""
+        ...
+
+    def metrics(self, outputs: jax.Array, example: Any, /) -> Metrics:
+        """Whatever is worth knowing of an episode, by name, each `[]`."""
+        ...
+
+
+class Task(BaseTask, Protocol):
+    """A task whose episodes are drawn, all of one shape."""
+
+    def sample(self, rng: jax.Array, /) -> Any:
         """Draws an episode, a NamedTuple of fixed shapes with a field `inputs: [T, ...]`.
 
         If it has a field `length: []`, the steps from there on are padding: the model does not read them, its outputs
@@ -48,17 +62,9 @@ class Task(Protocol):
         """
         ...
 
-    def loss(self, outputs: jax.Array, example: Any) -> jax.Array:
-        """The task's loss for the outputs `[T, output_size]` of an episode: `[]`."""
-        ...
 
-    def metrics(self, outputs: jax.Array, example: Any) -> Metrics:
-        """Whatever is worth knowing of an episode, by name, each `[]`."""
-        ...
-
-
-class BucketedTask(Task, Protocol):
-    """What a task must offer besides, if its episodes come from data: buckets, each with episodes of one shape.
+class BucketedTask(BaseTask, Protocol):
+    """A task whose episodes come from data of several shapes: buckets, each with episodes of one shape.
 
     The episodes of an update are all from one bucket. Training compiles a program for each.
     """
@@ -68,7 +74,7 @@ class BucketedTask(Task, Protocol):
         """The data, pytrees of arrays. They are handed to compiled functions as arguments."""
         ...
 
-    def draw_buckets(self, updates: Sequence[int]) -> np.ndarray:
+    def draw_buckets(self, updates: Sequence[int], /) -> np.ndarray:
         """Draws a bucket for each update, on the host: `[len(updates)]`, indices of `buckets`.
 
         What is drawn for an update depends on its number alone, so that it makes no difference where a training was
@@ -76,11 +82,11 @@ class BucketedTask(Task, Protocol):
         """
         ...
 
-    def sample(self, rng: jax.Array, bucket: PyTree) -> Any:
+    def sample(self, rng: jax.Array, bucket: Any, /) -> Any:
         """Draws an episode of a bucket; otherwise as `Task.sample`."""
         ...
 
-    def held_out(self, seed: int, num_episodes: int) -> Sequence[PyTree]:
+    def held_out(self, seed: int, num_episodes: int, /) -> Sequence[PyTree]:
         """Draws held-out episodes, on the host: a batch for each shape, at least `num_episodes` in all."""
         ...
 
@@ -101,16 +107,32 @@ class PortableTask(BucketedTask, Protocol):
         ...
 
 
-class InteractiveTask(Protocol):
+class InteractiveTask(BaseTask, Protocol):
     """A task in whose episodes the inputs follow from the model's outputs, as those of an agent in an environment do.
 
     An episode is acted first, without a gradient, and then unrolled, like that of any other task, on the inputs that
     were recorded. So whatever was drawn at random is drawn once, and the gradient cannot meet another episode than the
     one that was acted.
-
-    All that a `Task` has it has too, but `sample`.
     """
 
-    def act(self, rng: jax.Array, policy: Policy) -> Any:
+    def act(self, rng: jax.Array, policy: Policy, /) -> Any:
         """Lets a model act an episode; returns what `Task.sample` returns, of `T` steps."""
         ...
+
+
+AnyTask = Task | BucketedTask | InteractiveTask
+
+
+def is_bucketed(task: AnyTask) -> "TypeIs[BucketedTask]":
+    """Whether the task's episodes come in buckets."""
+    return hasattr(task, "buckets")
+
+
+def is_portable(task: AnyTask) -> "TypeIs[PortableTask]":
+    """Whether the task can do without its data, once it was saved."""
+    return hasattr(task, "restore")
+
+
+def is_interactive(task: AnyTask) -> "TypeIs[InteractiveTask]":
+    """Whether a model acts the task's episodes itself."""
+    return hasattr(task, "act")

@@ -19,7 +19,7 @@ from mnm_jax.training import sums as sums_lib
 from mnm_jax.training.episodes import Episodes, check_dropout
 from mnm_jax.training.settings import TrainingSettings, default_optimizer
 from mnm_jax.training.sums import Sums
-from mnm_jax.training.task import Metrics, Task
+from mnm_jax.training.task import AnyTask, Metrics
 
 PyTree = Any
 
@@ -93,7 +93,7 @@ class Functions(NamedTuple):
 
 
 def make_functions(
-    task: Task,
+    task: AnyTask,
     cell: nn.Module,
     settings: TrainingSettings,
     axis_name: str | None = None,
@@ -132,7 +132,8 @@ def make_functions(
         sizes = [jax.tree.leaves(examples)[0].shape[0] for examples in batches]
         shares = [size / sum(sizes) for size in sizes]
         means = [evaluate_batch(variables, examples) for examples in batches]
-        return jax.tree.map(lambda *parts: sum(map(operator.mul, shares, parts)), *means)
+        mean: Metrics = jax.tree.map(lambda *parts: sum(map(operator.mul, shares, parts)), *means)
+        return mean
 
     def record_evaluation(state: TrainState, metrics: Metrics) -> TrainState:
         value = metrics[task.headline].astype(state.best.value.dtype)

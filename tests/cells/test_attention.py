@@ -81,7 +81,7 @@ def test_steps_equal_numpy_loop_over_written_keys(variables, steps):
         for actual, desired in zip(table(carry), (keys, values), strict=True):
             np.testing.assert_allclose(actual[: t + 1], desired, rtol=1e-5, atol=1e-6)
             np.testing.assert_array_equal(actual[t + 1 :], 0)
-        assert carry.count == t + 1
+        assert carry.num_written == t + 1
         np.testing.assert_allclose(carry.read, read, rtol=1e-4, atol=1e-6)
         expected = np.concatenate([hidden, read]) @ params["output"]["kernel"] + params["output"]["bias"]
         np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-6)
@@ -104,7 +104,7 @@ def test_unused_rows_change_nothing(variables, inputs, whole):
 
 def test_shapes(whole):
     assert whole.carry.memory[0].kernel.shape == (S, H * (KEY_SIZE + VALUE_SIZE))
-    assert whole.carry.count.dtype == jnp.int32
+    assert whole.carry.num_written.dtype == jnp.int32
 
 
 def test_refuses_longer_episode(cell, variables):

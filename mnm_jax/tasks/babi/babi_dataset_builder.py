@@ -45,7 +45,10 @@ _CITATION = """\
 _ARCHIVE_SHA256 = "archive_sha256"
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+_Examples = Iterator[tuple[int, dict[str, Any]]]
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # tensorflow-datasets has no types.
     """Builder of the dataset `babi`, see the description in its `info`.
 
     The archive is the one given by its path, or else by the environment variable `BABI_ARCHIVE`; else the official one
@@ -106,13 +109,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, _Examples]:
         archive = _download(dl_manager) if self._archive is None else self._archive
         self.info.metadata[_ARCHIVE_SHA256] = stories_lib.sha256(archive)
         stories = stories_lib.read_archive(archive, self.builder_config.name)
         return {split: self._generate_examples(stories[split]) for split in stories_lib.SPLITS}
 
-    def _generate_examples(self, stories: tuple[stories_lib.Story, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, stories: tuple[stories_lib.Story, ...]) -> _Examples:
         key = story_id = 0
         previous_task = None
         for story in stories:

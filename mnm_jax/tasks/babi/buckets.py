@@ -63,7 +63,7 @@ class Bucket(NamedTuple):
     @property
     def num_steps(self) -> int:
         """The length of every episode with its padding, `T`."""
-        return self.inputs.shape[1]
+        return int(self.inputs.shape[1])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Split:
         return np.searchsorted(cumulative / cumulative[-1], np.array(draws) * 2.0**-53, side="right")
 
 
-def take(bucket: Bucket, rows: int | jax.Array) -> Example:
+def take(bucket: Bucket, rows: int | np.ndarray | jax.Array) -> Example:
     """The episodes of some rows of a bucket: an `Example` with the axes of `rows` before its own.
 
     Raises:
@@ -134,9 +134,8 @@ def take(bucket: Bucket, rows: int | jax.Array) -> Example:
       ValueError: if one of them is known and not in the bucket.
     """
     _checks.check_index("rows", rows, jnp.shape(rows), len(bucket.lengths))
-    inputs, targets, lengths, tasks = (jnp.asarray(x)[rows].astype(jnp.int32) for x in bucket[:4])
-    if inputs.ndim > targets.ndim:
-        inputs = Sentence(inputs)
+    symbols, targets, lengths, tasks = (jnp.asarray(x)[rows].astype(jnp.int32) for x in bucket[:4])
+    inputs = Sentence(symbols) if symbols.ndim > targets.ndim else symbols
     return Example(inputs, jnp.maximum(targets, 0), targets != NO_ANSWER, lengths, tasks)
 
 
@@ -202,7 +201,8 @@ def optimal_bounds(lengths: np.ndarray, weights: np.ndarray) -> Iterator[np.ndar
     weight_below = np.concatenate([[0.0], np.cumsum(np.bincount(inverse, weights))])
     # costs[i, j]: of one bucket for sizes i to j.
     costs = np.where(np.tri(len(sizes), k=-1), np.inf, (weight_below[1:] - weight_below[:-1, None]) * sizes)
-    best, starts = costs[0], []
+    best = costs[0]
+    starts: list[np.ndarray] = []
     while True:
         ends = [len(sizes) - 1]
         for start in reversed(starts):
@@ -218,11 +218,12 @@ def optimal_bounds(lengths: np.ndarray, weights: np.ndarray) -> Iterator[np.ndar
 
 def _even(tasks: np.ndarray) -> np.ndarray:
     """The weights of episodes whose tasks count alike, in sum 1 for each task."""
-    return 1 / np.bincount(tasks)[tasks]
+    weights: np.ndarray = 1 / np.bincount(tasks)[tasks]
+    return weights
 
 
 def _padding_share(lengths: np.ndarray, weights: np.ndarray, bounds: np.ndarray) -> float:
-    return 1 - np.dot(weights, lengths) / np.dot(weights, bounds[np.searchsorted(bounds, lengths)])
+    return 1 - float(np.dot(weights, lengths) / np.dot(weights, bounds[np.searchsorted(bounds, lengths)]))
 
 
 def _make_split(episodes: Episodes, bounds: np.ndarray, emphasis: Mapping[int, float]) -> Split:

@@ -220,10 +220,10 @@ def hold_out(stories: Sequence[Story], seed: int) -> tuple[list[Story], list[Sto
     Raises:
       ValueError: if a task has fewer than two stories.
     """
-    of_task = {}
+    of_task: dict[int, list[int]] = {}
     for i, story in enumerate(stories):
         of_task.setdefault(story.task, []).append(i)
-    held = set()
+    held: set[int] = set()
     for task, indices in of_task.items():
         if len(indices) < 2:
             raise ValueError(f"task {task} has one training story only, and one is to be held out")

@@ -102,7 +102,8 @@ def make_vocabulary(training: Iterable[Story], test: Iterable[Story]) -> Vocabul
 
 
 def _words_and_answers(stories: Iterable[Story]) -> tuple[set[str], set[str]]:
-    sentences, answers = set(), set()
+    sentences: set[str] = set()
+    answers: set[str] = set()
     for story in stories:
         sentences.update(story.statements)
         sentences.update(question.text for question in story.questions)
@@ -171,7 +172,8 @@ def encode(stories: Sequence[Story], vocabulary: Vocabulary, layout: str, width:
 def _encode_sentences(stories: Sequence[Story], vocabulary: Vocabulary, width: int) -> Episodes:
     numbers = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
     classes = {answer: i for i, answer in enumerate(vocabulary.answers)}
-    sentences, targets, lengths = [], [], []
+    sentences: list[str] = []
+    targets, lengths = [], []
     for story in stories:
         first, start = 0, len(sentences)
         for question in story.questions:

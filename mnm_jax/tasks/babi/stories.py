@@ -18,6 +18,7 @@ Source: Weston et al., "Towards AI-Complete Question Answering: A Set of Prerequ
 
 import gzip
 import hashlib
+import io
 import os
 import pathlib
 import queue
@@ -267,10 +268,11 @@ class _Reader(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream that gives no more than `_MAX_ARCHIVE` bytes, and says so."""
 
     def __init__(self, stream: _Reader) -> None:
+        super().__init__()
         self._stream = stream
         self._left = _MAX_ARCHIVE
 
@@ -311,7 +313,9 @@ def _read_member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
         raise ArchiveError(f"{member.name} is no file")
     if not 0 <= member.size <= _MAX_FILE:
         raise ArchiveError(f"{member.name} has {member.size} bytes, more than {_MAX_FILE}")
-    content = tar.extractfile(member).read()
+    file = tar.extractfile(member)
+    assert file is not None  # Only for what is no file.
+    content = file.read()
     if len(content) != member.size:
         raise EOFError("the end of the archive stands within a file")
     return content
@@ -352,7 +356,9 @@ def parse(content: bytes, task: int, name: str) -> list[Story]:
         raise ArchiveError(f"{name} is empty")
     stories = []
     # The statements of the story by the numbers of their lines, and its questions.
-    numbers, statements, questions = {}, [], []
+    numbers: dict[int, int] = {}
+    statements: list[str] = []
+    questions: list[Question] = []
     previous_number, previous_is_question = 0, True
 
     for i, line in enumerate(lines, 1):

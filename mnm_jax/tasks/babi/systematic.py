@@ -36,7 +36,8 @@ def exchange_names(stories: Sequence[Story], training: Iterable[Story]) -> list[
     Raises:
       ValueError: if the other tasks have too few people.
     """
-    people, answers = {}, set()
+    people: dict[int, set[str]] = {}
+    answers = set()
     for story in training:
         people.setdefault(story.task, set()).update(_people(story))
         if any(question.answer.lower() in WOMEN + MEN for question in story.questions):
@@ -46,7 +47,7 @@ def exchange_names(stories: Sequence[Story], training: Iterable[Story]) -> list[
         own = people.get(story.task, set())
         if not own or story.task in answers:
             continue
-        names = {}
+        names: dict[str, str] = {}
         for group in (WOMEN, MEN):
             strangers = [
                 name for name in group if name not in own and any(name in others for others in people.values())
