@@ -14,6 +14,8 @@ test: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/snippets.py README.md build/snippets
+	$(BIN)/mypy mnm_jax build/snippets
 
 # When does learning take off, with and without each thing that matters? 8 seeds, both writers.
 takeoff: .venv/installed

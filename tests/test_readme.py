@@ -6,10 +6,12 @@ import sys
 import types
 
 import pytest
+from snippets import snippets
 from writer_suite import WriterSuite
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+PAGE = pathlib.Path(__file__).parents[1] / "README.md"
+README = PAGE.read_text()
+BLOCKS = snippets(PAGE)
 WRITER = next(block for block in BLOCKS if "class Hebbian" in block)
 
 

@@ -75,7 +75,8 @@ class Plastic(OneEpisode, nn.Module):
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
         _checks.check_choice("rule", self.rule, RULES)
         size = self.controller_size
-        linear = _Linear if self.published_start else nn.Dense
+        linear: type[_Linear | nn.Dense] = _Linear if self.published_start else nn.Dense
+        self.embedding: _Linear | Embedding
         if self.published_start:
             if self.vocabulary_size is not None:
                 raise ValueError(
@@ -148,7 +149,7 @@ class _Linear(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        known = self.get_variable("params", "kernel")
+        known: jax.Array | None = self.get_variable("params", "kernel")
         _checks.check_array("inputs", inputs, (None if known is None else known.shape[0],))
         (num_inputs,) = inputs.shape
 
@@ -157,7 +158,8 @@ class _Linear(nn.Module):
             return jax.random.uniform(rng, shape, dtype, -bound, bound)
 
         kernel = self.param("kernel", uniform, (num_inputs, self.size), jnp.float32)
-        return inputs @ kernel + self.param("bias", uniform, (self.size,), jnp.float32)
+        bias = self.param("bias", uniform, (self.size,), jnp.float32)
+        return jnp.dot(inputs, kernel) + bias
 
 
 # What these compute is plain. Their gradients are written by hand, as products of matrices where there are some: XLA's

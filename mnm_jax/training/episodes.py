@@ -153,7 +153,8 @@ class Episodes:
         measured = jax.vmap(self.measure)(run.outputs, run.trace, examples)
         if weights is not None:
             measured = jax.tree.map(lambda x: x * weights, measured)
-        return jax.tree.map(jnp.mean, measured)
+        losses, metrics = measured
+        return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
 
 
 def _field(trace: PyTree, name: str) -> Any:
