@@ -6,9 +6,9 @@ at where they are known only: those of a traced array are not.
 
 import math
 import numbers
+import reprlib
 from typing import Any, TypeGuard
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,9 +20,7 @@ def check_array(name: str, array: jax.Array, shape: tuple[int | None, ...]) -> N
     Raises:
       AssertionError: naming the argument, the shape or type that it has and the one wanted.
     """
-    message = f"argument '{name}'"
-    chex.assert_shape(array, shape, custom_message=message)
-    chex.assert_type(array, float, custom_message=message)
+    _check(name, array, (jnp.floating,), shape, f"floating-point numbers of shape {_show_shape(shape)}")
 
 
 def check_index(
@@ -85,6 +83,19 @@ def check_number(name: str, number: float | jax.Array) -> None:
     _check(name, number, (jnp.integer, jnp.floating), (), "a single number, of shape []")
 
 
+def check_key(name: str, key: jax.Array) -> None:
+    """Checks that `key` is one random key, of `jax.random.key` or of `jax.random.PRNGKey`.
+
+    Raises:
+      AssertionError: naming the argument, and what it is.
+    """
+    shape, dtype = _shape_and_type(key)
+    is_new = shape == () and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    is_old = shape is not None and len(shape) == 1 and dtype == jnp.uint32
+    if not is_new and not is_old:
+        raise AssertionError(f"argument '{name}': wants one random key, such as jax.random.key(0), got {_show(key)}")
+
+
 def check_positive(**sizes: object) -> None:
     """Checks that every named size is a whole number of at least 1.
 
@@ -122,9 +133,7 @@ def _check(name: str, value: Any, kinds: tuple[type, ...], shape: tuple[int | No
     fits = its_shape is not None and len(its_shape) == len(shape)
     fits = fits and all(size in (None, its_size) for size, its_size in zip(shape, its_shape or (), strict=True))
     if not fits or not any(jnp.issubdtype(its_type, kind) for kind in kinds):
-        is_array = its_shape is not None and hasattr(value, "dtype")
-        got = f"{its_type} of shape {_show_shape(its_shape or ())}" if is_array else repr(value)
-        raise AssertionError(f"argument '{name}': wants {wanted}, got {got}")
+        raise AssertionError(f"argument '{name}': wants {wanted}, got {_show(value)}")
 
 
 def _shape_and_type(value: Any) -> tuple[tuple[int, ...] | None, Any]:
@@ -134,6 +143,12 @@ def _shape_and_type(value: Any) -> tuple[tuple[int, ...] | None, Any]:
     if isinstance(value, numbers.Real):
         return (), np.dtype(type(value))
     return None, None
+
+
+def _show(value: Any) -> str:
+    """An array by its type and shape, anything else as it is, cut short."""
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    return f"{value.dtype} of shape {_show_shape(value.shape)}" if is_array else reprlib.repr(value)
 
 
 def _show_shape(shape: tuple[int | None, ...]) -> str:

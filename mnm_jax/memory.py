@@ -64,7 +64,12 @@ class Write(NamedTuple):
         return self._add(memory, -1)
 
     def masked(self, valid: jax.Array) -> "Write":
-        """This write if `valid`, else one that adds zeros: the memory itself is never selected, that would copy it."""
+        """This write if `valid`, else one that adds zeros: the memory itself is never selected, that would copy it.
+
+        Raises:
+          AssertionError: if `valid` is not a single boolean.
+        """
+        _checks.check_mask("valid", valid, ())
         return self._replace(post=jax.tree.map(lambda post: jnp.where(valid, post, jnp.zeros_like(post)), self.post))
 
     def _add(self, memory: Memory, sign: int) -> Memory:
@@ -137,7 +142,11 @@ def init(rng: jax.Array, spec: Spec) -> Memory:
 
     Returns:
       The weights, a `Layer` for each of the `L` layers.
+
+    Raises:
+      AssertionError: if `rng` is no random key.
     """
+    _checks.check_key("rng", rng)
     initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
     layers = []
     for i, rng_layer in enumerate(jax.random.split(rng, spec.num_layers)):

@@ -65,7 +65,7 @@ def meta_objective(error_after: jax.Array, length: int | jax.Array | None = None
 
     Args:
       error_after: `[T]`, from the trace of `unroll`.
-      length: how many of the `T` steps count; `None` for all.
+      length: how many of the `T` steps count; `None` for all. If it is traced and not of 0 to `T`, the result is NaN.
 
     Returns:
       `[]`.
@@ -79,7 +79,10 @@ def meta_objective(error_after: jax.Array, length: int | jax.Array | None = None
     if length is None:
         return jnp.mean(error_after)
     _checks.check_length("length", length, num_steps)
-    return masked_mean(error_after, jnp.arange(num_steps) < length)
+    mean = masked_mean(error_after, jnp.arange(num_steps) < length)
+    if _checks.is_concrete(length):
+        return mean
+    return mean * _one_if(_is_index(jnp.asarray(length), num_steps + 1), mean.dtype)
 
 
 def discounted_returns(rewards: jax.Array, discount: float) -> jax.Array:

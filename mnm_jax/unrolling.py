@@ -70,7 +70,8 @@ def unroll(
       inputs: `[T, input_size]`, or `[T]` symbols, or a pytree of such.
       carry: the state to go on from; `None` for the start of an episode.
       length: how many of the `T` steps count, a whole number `[]`; may be traced. From there on outputs and trace are
-        zero and the state stays as it is, whatever the inputs there are, even if they are not finite, or no symbols.
+        zero and the state stays as it is, whatever the inputs there are, even if they are not finite, or no symbols. If
+        it is traced and not of 0 to `T`, all outputs are NaN.
       reversible: whether to save memory in the gradient: by walking the memory back, if its changes can be taken back
         and the cell holds no traced values, else by recomputing a part of the episode at a time. `False` is the plain
         `lax.scan`, to the same numbers up to rounding; forward-mode derivatives (`jax.jvp`, `jax.hessian`) of a cell
@@ -83,18 +84,20 @@ def unroll(
       The carry, the outputs and the trace.
 
     Raises:
-      ValueError: if the leaves of `inputs` do not share a leading axis of at least one step, or if the cell has room
-        for fewer steps (it says so by a method `check_room(carry, num_steps)`).
-      TypeError: if `length` is not a whole number.
+      AssertionError: if `length` is not a single whole number, or the inputs of a step are not what the cell reads.
+      ValueError: if the leaves of `inputs` do not share a leading axis of at least one step, if `length` is known and
+        not of 0 to `T`, or if the cell has room for fewer steps (it says so by a method `check_room(carry,
+        num_steps)`).
+      TypeError: if the cell is no linen module, or the inputs are numbers in lists.
     """
     _checks.check_positive(anchor_every=anchor_every)
-    num_steps = _check_inputs(inputs, ("T",))[0]
+    (num_steps,) = _check_inputs(cell, inputs, ("T",))
     if length is not None:
         _checks.check_length("length", length, num_steps)
     if hasattr(cell, "check_room"):
         cell.check_room(carry, num_steps)
     options = _ways.Options(is_batch=False, reversible=reversible, anchor_every=anchor_every)
-    return Unrolled(*_ways.run(scan_steps, cell, options, variables, inputs, carry, length))
+    return _run(cell, options, variables, inputs, carry, length, num_steps)
 
 
 def unroll_batch(
@@ -112,7 +115,7 @@ def unroll_batch(
     To the same numbers as `jax.vmap` of `unroll`. Arguments and errors are those of `unroll`.
     """
     _checks.check_positive(anchor_every=anchor_every)
-    size, num_steps = _check_inputs(inputs, ("B", "T"))
+    size, num_steps = _check_inputs(cell, inputs, ("B", "T"))
     if lengths is not None:
         _checks.check_index("lengths", lengths, (size,), num_steps + 1)
     for leaf in jax.tree.leaves(carry):
@@ -121,11 +124,34 @@ def unroll_batch(
     if hasattr(cell, "check_room"):
         cell.check_room(carry, num_steps)
     options = _ways.Options(is_batch=True, reversible=reversible, anchor_every=anchor_every)
-    return Unrolled(*_ways.run(scan_steps, cell, options, variables, inputs, carry, lengths))
+    return _run(cell, options, variables, inputs, carry, lengths, num_steps)
 
 
-def _check_inputs(inputs: PyTree, axes: tuple[str, ...]) -> tuple[int, ...]:
-    """The sizes of the leading axes that all leaves share, the last of them time."""
+def _run(
+    cell: nn.Module,
+    options: _ways.Options,
+    variables: PyTree,
+    inputs: PyTree,
+    carry: PyTree | None,
+    length: int | jax.Array | None,
+    num_steps: int,
+) -> Unrolled:
+    """Unrolls; the outputs are NaN where a length that could not be looked at is not possible."""
+    result = Unrolled(*_ways.run(scan_steps, cell, options, variables, inputs, carry, length))
+    if length is None or _checks.is_concrete(length):
+        return result
+    lengths = jnp.asarray(length)[..., None, None]
+    return result._replace(outputs=jnp.where((lengths >= 0) & (lengths <= num_steps), result.outputs, jnp.nan))
+
+
+def _check_inputs(cell: nn.Module, inputs: PyTree, axes: tuple[str, ...]) -> tuple[int, ...]:
+    """Checks the inputs, and says how large the leading axes are that all leaves share, the last of them time."""
+    if not isinstance(cell, nn.Module):
+        raise TypeError(f"argument 'cell': wants a linen module, such as mnm_jax.cells.MNM, got {type(cell).__name__}")
+    if any(not hasattr(leaf, "shape") for leaf in jax.tree.leaves(inputs)):
+        raise TypeError(
+            "argument 'inputs': wants an array, such as jnp.asarray(inputs), or a tree of arrays, got numbers"
+        )
     leading = {jnp.shape(leaf)[: len(axes)] for leaf in jax.tree.leaves(inputs)}
     if len(leading) != 1 or len(sizes := leading.pop()) < len(axes) or sizes[-1] == 0:
         wanted = {

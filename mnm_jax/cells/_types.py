@@ -1,19 +1,63 @@
-"""What all cells share: that they are none of linen's own loop, the rule of types, and how parameters are restored."""
+"""What all cells share: how they are called, the rule of types, and how parameters are restored."""
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax._trees import Tree, cast
+from mnm_jax import _checks
+from mnm_jax._trees import Tree
+from mnm_jax._trees import cast as cast_tree
 
 PyTree = Any
 
 
 class OneEpisode:
-    """A mixin for cells: `flax.linen.RNN`, which wants batches and carries of its own, is told what to use instead."""
+    """A mixin for cells: what is likely to be called wrongly says how it is called.
+
+    `flax.linen.RNN`, which wants batches and carries of its own, is told what to use instead.
+    """
+
+    def init(self, rngs: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in linen.
+
+        Raises:
+          AssertionError: if there is no random key.
+          TypeError: if the carry is missing.
+        """
+        if not isinstance(rngs, Mapping):
+            _checks.check_key("rngs", rngs)
+        self._check_call("init(rng, None, inputs[0])", args, kwargs)
+        return nn.Module.init(cast(nn.Module, self), rngs, *args, **kwargs)
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in linen.
+
+        Raises:
+          TypeError: if the carry is missing.
+          ValueError: if the variables are not those that `init` made.
+        """
+        self._check_call("apply(variables, None, inputs[0])", args, kwargs)
+        try:
+            return nn.Module.apply(cast(nn.Module, self), variables, *args, **kwargs)
+        except (flax.errors.FlaxError, ValueError):
+            if isinstance(variables, Mapping) and "params" in variables:
+                raise
+            got = f"one with {', '.join(map(str, variables))}" if isinstance(variables, Mapping) else type(variables)
+            raise ValueError(
+                f"argument 'variables': wants all that cell.init gave, with the collection 'params' in it, got {got}"
+            ) from None
+
+    def _check_call(self, call: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Checks that a step got carry and inputs; other methods take what they take."""
+        if kwargs.get("method") is None and len(args) + ("carry" in kwargs) + ("inputs" in kwargs) < 2:
+            raise TypeError(
+                f"{type(self).__name__} wants a carry, None at the start of an episode, and then the inputs of a step: "
+                f"cell.{call}"
+            )
 
     @property
     def num_feature_axes(self) -> NoReturn:
@@ -39,7 +83,7 @@ def in_parameter_type(cell: nn.Module, carry: Tree) -> Tree:
     """
     params = jax.tree.leaves(cell.variables.get("params", {}))
     dtype = jnp.result_type(*params) if params else jnp.float32
-    return cast(carry, dtype)
+    return cast_tree(carry, dtype)
 
 
 def with_structure(like: PyTree, value: PyTree, name: str) -> PyTree:

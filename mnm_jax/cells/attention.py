@@ -61,18 +61,21 @@ def attend(rows: jax.Array, queries: jax.Array, count: jax.Array | int) -> jax.A
     Args:
       rows: `[S, H, key_size + value_size]`; head `i` sees column `i`. What comes after the keys plays no role.
       queries: `[H, key_size]`.
-      count: `[]`, at least 1.
+      count: `[]`, of 1 to `S`. A traced one that is larger stands for all rows.
 
     Returns:
       The weights `[S, H]`. Each column sums to one, and is exactly zero from row `count` on.
 
     Raises:
       AssertionError: if an argument has another shape or type.
+      ValueError: if the count is known and out of range.
     """
-    _checks.check_index("count", count, ())
     _checks.check_array("queries", queries, (None, None))
     num_heads, key_size = queries.shape
     _checks.check_array("rows", rows, (None, num_heads, None))
+    _checks.check_index("count", count, ())
+    if _checks.is_concrete(count) and not 1 <= int(count) <= len(rows):
+        raise ValueError(f"argument 'count': wants a whole number of 1 to {len(rows)}, got {int(count)}")
     # Zeros in the place of the values: to cut the keys out of the rows would copy the table.
     padded = jnp.pad(queries, ((0, 0), (0, rows.shape[2] - key_size)))
     scores = jnp.einsum("shw,hw->sh", rows, padded) * key_size**-0.5

@@ -10,6 +10,11 @@ import jax.numpy as jnp
 from mnm_jax import _checks
 from mnm_jax.inputs import Sentence
 
+# What to do with more than one episode; it ends a message.
+_ONE_EPISODE = (
+    "; a step takes one input, mnm_jax.unroll one episode [T, ...], and mnm_jax.unroll_batch, or a jax.vmap, a batch"
+)
+
 
 class Embedding(nn.Module):
     """A linear map of the inputs whose output has root mean square `scale` at the start of training, by default 1.
@@ -78,23 +83,36 @@ class Embedding(nn.Module):
 
     def _check(self, inputs: jax.Array) -> int:
         """Checks one input, and says how many rows the kernel has for it."""
-        hint = "; each step takes one, each call one episode, and a batch is a jax.vmap"
         if jnp.issubdtype(inputs.dtype, jnp.integer):
             if self.vocabulary_size is None or inputs.ndim != 0:
                 raise AssertionError(
                     f"argument 'inputs': integers are symbols, and need the cell's vocabulary_size; got shape "
-                    f"{inputs.shape} per step and vocabulary_size {self.vocabulary_size}{hint}"
+                    f"{inputs.shape} per step and vocabulary_size {self.vocabulary_size}{_ONE_EPISODE}"
                 )
             _checks.check_index("inputs", inputs, (), self.vocabulary_size)
             return self.vocabulary_size
         width = self.vocabulary_size
         if width is None and self.has_variable("params", "kernel"):
             width = self.get_variable("params", "kernel").shape[0]
-        try:
-            _checks.check_array("inputs", inputs, (width,))
-        except AssertionError as error:
-            raise AssertionError(f"{error}{hint}") from None
+        check_vector(inputs, width)
         return inputs.shape[0]
+
+
+def check_vector(inputs: jax.Array, width: int | None) -> None:
+    """Checks that the inputs of a step are one vector.
+
+    Args:
+      inputs: of a step.
+      width: what the parameters were made for; `None` for any.
+
+    Raises:
+      AssertionError: if not, saying how a batch is run, or what the width was.
+    """
+    try:
+        _checks.check_array("inputs", inputs, (width,))
+    except AssertionError as error:
+        hint = "; the parameters were made for inputs of that width" if jnp.ndim(inputs) == 1 else _ONE_EPISODE
+        raise AssertionError(f"{error}{hint}") from None
 
 
 def _positions_init(rng: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -117,8 +135,13 @@ def embedding_of(cell: _Embeds) -> Callable[[jax.Array], jax.Array]:
     """
     size = cell.controller_size if cell.embedding_size is None else cell.embedding_size
     if size == 0 and cell.vocabulary_size is None:
-        return jnp.asarray
+        return _as_it_is
     return Embedding(size, cell.vocabulary_size, cell.embedding_scale)
+
+
+def _as_it_is(inputs: jax.Array) -> jax.Array:
+    check_vector(inputs, None)
+    return jnp.asarray(inputs)
 
 
 def drop_features(params: dict[str, Any], rng: jax.Array, rate: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from mnm_jax import _checks
 from mnm_jax._batching import with_batches
 from mnm_jax.cells._types import OneEpisode, in_parameter_type
-from mnm_jax.cells.embedding import Embedding
+from mnm_jax.cells.embedding import Embedding, check_vector
 
 RULES = ("none", "hebbian", "modulated", "retroactive")
 
@@ -150,7 +150,7 @@ class _Linear(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         known: jax.Array | None = self.get_variable("params", "kernel")
-        _checks.check_array("inputs", inputs, (None if known is None else known.shape[0],))
+        check_vector(inputs, None if known is None else known.shape[0])
         (num_inputs,) = inputs.shape
 
         def uniform(rng: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
@@ -158,7 +158,7 @@ class _Linear(nn.Module):
             return jax.random.uniform(rng, shape, dtype, -bound, bound)
 
         kernel = self.param("kernel", uniform, (num_inputs, self.size), jnp.float32)
-        bias = self.param("bias", uniform, (self.size,), jnp.float32)
+        bias: jax.Array = self.param("bias", uniform, (self.size,), jnp.float32)
         return jnp.dot(inputs, kernel) + bias
 
 

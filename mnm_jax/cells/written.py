@@ -98,7 +98,8 @@ def join_trace(trace: PyTree, before: dict[str, Any]) -> PyTree:
 
 def learned(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
     """A parameter, in the structure that `init` makes also where it was restored without one."""
-    if not cell.is_initializing():
+    # In `init` they are about to be made; in that of a lifted cell, too, which does not know that it is initialising.
+    if cell.has_variable("params", name) or not cell.is_mutable_collection("params"):
         like = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
         value: PyTree = cell.get_variable("params", name, {})
         structure: Any = jax.tree.structure(value)

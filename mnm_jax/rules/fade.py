@@ -45,7 +45,7 @@ class Fade:
         return before
 
     def masked(self, valid: jax.Array) -> "Fade":
-        """This change if `valid`, else none."""
+        """This change if `valid`, a boolean `[]`, else none."""
         return dataclasses.replace(
             self, write=self.write.masked(valid), keep=jnp.where(valid, self.keep, jnp.ones_like(self.keep))
         )

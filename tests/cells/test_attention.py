@@ -40,7 +40,7 @@ def steps(cell, variables, inputs):
 def almost_full(whole):
     """A carry with room for one more step."""
     rows = normal(6, S, H * (KEY_SIZE + VALUE_SIZE)).at[S - 1].set(0)
-    return whole.carry._replace(memory=(mnm.memory.Layer(rows, None),), count=jnp.array(S - 1))
+    return whole.carry._replace(memory=(mnm.memory.Layer(rows, None),), num_written=jnp.array(S - 1))
 
 
 def table(carry):

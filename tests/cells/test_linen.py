@@ -39,6 +39,42 @@ def test_linens_loop_says_what_runs_a_cell_on_one_episode(name):
         nn.RNN(cell).init(jax.random.key(0), INPUTS)
 
 
+class Scanned(nn.Module):
+    """A cell within linen's own scan over time."""
+
+    cell: nn.Module
+
+    def __call__(self, inputs):
+        step = nn.scan(lambda cell, carry, x: cell(carry, x), variable_broadcast="params", split_rngs={"params": False})
+        return step(self.cell, self.cell.initial_carry(), inputs)
+
+
+class TestWithinAModule:
+    CELL = mnm.cells.MNM(2, 4, mnm.memory.Spec(3, 3, (3,)), mnm.writers.local())
+
+    def test_linens_scan_gives_the_numbers_of_unroll(self):
+        variables = jax.jit(Scanned(self.CELL).init)(jax.random.key(0), INPUTS[0])
+        scanned = jax.jit(Scanned(self.CELL).apply)(variables, INPUTS[0])
+        carry, outputs, trace = mnm.unroll(self.CELL, {"params": variables["params"]["cell"]}, INPUTS[0])
+        jax.tree.map(
+            lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6),
+            (carry, (outputs, trace)),
+            scanned,
+        )
+
+    def test_linens_vmap_runs_a_step_of_a_batch(self):
+        batched = nn.vmap(
+            mnm.cells.MNM, in_axes=(None, 0), variable_axes={"params": None}, split_rngs={"params": False}
+        )
+        cell = batched(2, 4, mnm.memory.Spec(3, 3, (3,)), mnm.writers.local())
+
+        def run(rng):
+            variables = cell.init(rng, None, INPUTS[:, 0])
+            return cell.apply(variables, None, INPUTS[:, 0])[1][0]
+
+        assert jax.eval_shape(run, jax.random.key(0)).shape == (2, 2)
+
+
 def as_lists(tree):
     """Without tuples, named or not."""
     if isinstance(tree, dict):
