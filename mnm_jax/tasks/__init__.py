@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from typing import Any
 
 from mnm_jax.tasks import algorithmic, babi
 from mnm_jax.tasks.babi import Babi
@@ -23,7 +24,7 @@ __all__ = ["TASKS", "Babi", "Dictionary", "MazeTask", "MultiQueryRecall", "algor
 _WANTED = frozenset(["headline", "output_size", "vocabulary_size", "num_steps", "loss", "metrics"])
 
 
-def find_task(name: str) -> type:
+def find_task(name: str) -> type[Any]:
     """The class of a task.
 
     Args:
