@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-from matplotlib.typing import FillStyleType, LineStyleType
+from matplotlib.typing import LineStyleType
 
 from mnm_jax.analysis import panels, style, tables
 from mnm_jax.analysis.capacity import THRESHOLD, Curve, Measured

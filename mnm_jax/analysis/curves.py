@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator, StrMethodFormatter
-from matplotlib.typing import LineStyleType
 
 from mnm_jax.analysis import panels, style
 from mnm_jax.analysis.panels import Chart, Curve
