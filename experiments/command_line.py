@@ -95,7 +95,8 @@ def _help_page(document: str, default_config: str | None) -> str:
     if default_config is not None:
         path, _, name = default_config.partition(":")
         _, _, about = docstring(pathlib.Path(path)).partition("\n\n")
-        parts.append(f"Configurations, --config=NAME, {name} if not given:\n\n{about}")
+        default = f", {name} if not given" if name else ""
+        parts.append(f"Configurations, --config=NAME{default}:\n\n{about}")
     return "\n\n".join(parts)
 
 
