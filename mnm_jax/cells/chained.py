@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from mnm_jax import _checks
 from mnm_jax import memory as memory_lib
 from mnm_jax.cells.embedding import embedding_of
-from mnm_jax.cells.trace import Trace
+from mnm_jax.cells.trace import Trace, distances, layer_norms
 from mnm_jax.cells.written import WrittenCell, constant, learned
 from mnm_jax.contract import Change, PyTree, Writer, join_params
 from mnm_jax.interface import normalize
@@ -192,9 +192,10 @@ class ChainedMNM(WrittenCell):
     def write(self, control: ChainedControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """Writes what is pending."""
         arguments = (self.writer_params, memory, *control.pending)
-        error_before = self._error(memory, control.pending)
-        return self.writer.write(*arguments), {
-            "error_before": error_before,
+        change = self.writer.write(*arguments)
+        return change, {
+            "error_before": self._error(memory, control.pending),
+            "write_norm": distances(self.writer.weights(change.apply(memory)), self.writer.weights(memory)),
             **self.writer.observe(*arguments)._asdict(),
         }
 
@@ -216,6 +217,7 @@ class ChainedMNM(WrittenCell):
             rate=rate,
             gates={},
             error_after=self._error(memory, control.pending),
+            memory_norm=layer_norms(weights),
         )
         return ChainedCarry(memory, _decide(control, jnp.stack(chain))), output, trace
 

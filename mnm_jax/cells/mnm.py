@@ -18,7 +18,7 @@ from mnm_jax._trees import cast
 from mnm_jax.cells._types import in_parameter_type
 from mnm_jax.cells.controlled import Controlled
 from mnm_jax.cells.controller import LSTMCell
-from mnm_jax.cells.trace import Trace
+from mnm_jax.cells.trace import Trace, distances, layer_norms
 from mnm_jax.cells.written import WrittenCell, constant, learned
 from mnm_jax.contract import Change, PyTree, Writer, join_params
 from mnm_jax.interface import Interface, Signals
@@ -144,12 +144,17 @@ class MNM(Controlled, WrittenCell):
     def write(self, control: MNMControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """What the writer makes of keys, values and rate, and how new that is to the memory."""
         keys, values, _, rate, gates = control.signals
-        error = self._error(memory, keys, values)
+        kept, error = memory, self._error(memory, keys, values)
         params, memory, keys, values, rate = cast((self.writer_params, memory, keys, values, rate), self.dtype)
         change = self.writer.write(params, memory, keys, values, rate, **gates)
         observation = self.writer.observe(params, memory, keys, values, rate, **gates)
         change, observation = cast((change, observation), control.hidden.dtype)
-        return change, {"error_before": error, **observation._asdict()}
+        written = self.writer.weights(change.apply(kept))
+        return change, {
+            "error_before": error,
+            "write_norm": distances(written, self.writer.weights(kept)),
+            **observation._asdict(),
+        }
 
     def read(self, control: MNMControl, memory: PyTree) -> tuple[MNMCarry, jax.Array, Trace]:
         """What the memory that was written gives, and the output made of it."""
@@ -161,7 +166,10 @@ class MNM(Controlled, WrittenCell):
             combined = read_values.mean(axis=0)
         output = self.answer(hidden, combined).astype(hidden.dtype)
         error_after = self._error(memory, keys, values)
-        trace = Trace(keys, values, read_keys, read_values, rate, gates, error_after=error_after)
+        memory_norm = layer_norms(self.writer.weights(memory))
+        trace = Trace(
+            keys, values, read_keys, read_values, rate, gates, error_after=error_after, memory_norm=memory_norm
+        )
         return MNMCarry(controller, memory, combined), output, trace
 
     def _read(self, memory: PyTree, keys: jax.Array) -> jax.Array:

@@ -144,13 +144,37 @@ class Episodes:
             metrics[name] = _mean_over_steps(values, length)
         return loss, metrics
 
+    def watch(self, trace: PyTree, example: Any) -> Metrics:
+        """What a written memory does in an episode: too dear to measure in every update, and worth it in evaluations.
+
+        Returns:
+          Means over the steps that are no padding: of the `rate`; of `write_norm`, how far a write moves the weights;
+          of `memory_norm`, how long all weights are, and `memory_norm_end`, how long in the end. Nothing for a cell
+          whose trace does not have them.
+        """
+        if (moved := _field(trace, "write_norm")) is None:
+            return {}
+        length = getattr(example, "length", None)
+        moved, norms = (jnp.linalg.norm(layers, axis=-1) for layers in (moved, trace.memory_norm))
+        return {
+            "rate": _mean_over_steps(trace.rate, length),
+            "write_norm": _mean_over_steps(moved, length),
+            "memory_norm": _mean_over_steps(norms, length),
+            "memory_norm_end": norms[-1 if length is None else length - 1],
+        }
+
     def measure_batch(
-        self, variables: PyTree, examples: PyTree, weights: jax.Array | None = None
+        self, variables: PyTree, examples: PyTree, *, weights: jax.Array | None = None, is_evaluation: bool = False
     ) -> tuple[jax.Array, Metrics]:
-        """Runs episodes of one shape: the means of `measure` over them, each times its weight if there are `[N]`."""
+        """Runs episodes of one shape: the means over them of `measure`, and in an evaluation of `watch`.
+
+        Each episode counts times its weight, if there are `weights: [N]`.
+        """
         cell = room_for(self.cell, jax.tree.leaves(examples.inputs)[0].shape[1])
         run = unroll_batch(cell, variables, examples.inputs, lengths=getattr(examples, "length", None))
         measured = jax.vmap(self.measure)(run.outputs, run.trace, examples)
+        if is_evaluation:
+            measured = measured[0], measured[1] | jax.vmap(self.watch)(run.trace, examples)
         if weights is not None:
             measured = jax.tree.map(lambda x: x * weights, measured)
         losses, metrics = measured

@@ -113,6 +113,9 @@ class InteractiveTask(BaseTask, Protocol):
     An episode is acted first, without a gradient, and then unrolled, like that of any other task, on the inputs that
     were recorded. So whatever was drawn at random is drawn once, and the gradient cannot meet another episode than the
     one that was acted.
+
+    It may have `output_parts` besides, which numbers of an output are what, by name, such as
+    `{"policy": slice(0, 4), "value": slice(4, 5)}`: training then logs the norms of the gradient by part.
     """
 
     def act(self, rng: jax.Array, policy: Policy, /) -> Any:

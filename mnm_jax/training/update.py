@@ -125,7 +125,7 @@ def make_functions(
             examples, weights = _own_share(examples, axis_name)
         if episodes.is_interactive:
             examples = episodes.draw_batch(variables, jax.random.wrap_key_data(examples), None)
-        _, metrics = episodes.measure_batch(variables, examples, weights)
+        _, metrics = episodes.measure_batch(variables, examples, weights=weights, is_evaluation=True)
         return metrics if axis_name is None else jax.lax.pmean(metrics, axis_name)
 
     def evaluate(variables: PyTree, batches: Sequence[PyTree]) -> Metrics:
@@ -186,7 +186,7 @@ class _Updates:
             opt_state=self.optimizer.init(params),
             rng=jax.random.key_data(rng_data),
             update=start,
-            sums=sums_lib.start([*measured, "gradient_norm"]),
+            sums=sums_lib.start([*measured, *jax.eval_shape(self.gradient_norms, params)]),
             # Not minus infinity, which `jax_debug_infs` takes for a mistake.
             best=Best(jnp.array(jnp.finfo(jnp.float32).min, jnp.float32), start, params),
         )
@@ -209,7 +209,18 @@ class _Updates:
         (loss, metrics), grads = jax.value_and_grad(run, has_aux=True)(state.params)
         if self.axis_name is not None:
             grads, loss, metrics = jax.lax.pmean((grads, loss, metrics), self.axis_name)
-        return grads, loss, metrics | {"gradient_norm": optax.tree.norm(grads)}
+        return grads, loss, metrics | self.gradient_norms(grads)
+
+    def gradient_norms(self, grads: PyTree) -> Metrics:
+        """The norm of the gradient; of a task that names the parts of its output, those of the cell's parts too."""
+        norms = {"gradient_norm": optax.tree.norm(grads)}
+        parts = getattr(self.episodes.task, "output_parts", {})
+        if not parts:
+            return norms
+        named = {name: of_part for name, of_part in grads.items() if name != "output"}
+        for name, columns in parts.items():
+            named[name] = jax.tree.map(lambda leaf, columns=columns: leaf[..., columns], grads.get("output", {}))
+        return norms | {f"gradient_norm_{name}": optax.tree.norm(of_part) for name, of_part in named.items()}
 
     def update(self, state: TrainState, bucket: PyTree) -> tuple[TrainState, jax.Array]:
         """One update, and whether loss and gradient were finite."""

@@ -96,7 +96,15 @@ def test_episode_equals_the_equations(writer, options):
         "rate": (3, *rate),
         "error_before": (3,),
         "error_after": (3,),
+        "write_norm": (3, cell.memory_spec.num_layers),
+        "memory_norm": (3, cell.memory_spec.num_layers),
     }
+    start = cell.apply(variables, method="initial_carry")
+    first = mnm.unroll(cell, variables, inputs[:1])
+    moved = jax.tree.map(np.subtract, first.carry.memory, start.memory)
+    for norms, weights in ((run.trace.memory_norm[-1], run.carry.memory), (first.trace.write_norm[0], moved)):
+        wanted = [np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in jax.tree.leaves(layer))) for layer in weights]
+        np.testing.assert_allclose(norms, wanted, rtol=1e-3, atol=1e-6)
 
 
 ALL_OPTIONS = {

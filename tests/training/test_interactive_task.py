@@ -2,14 +2,18 @@
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from recall import SEEDS, SETTINGS, assert_equal, build
 
 from mnm_jax import training
 from mnm_jax.tasks import MazeTask
+from mnm_jax.training.episodes import Episodes
+from mnm_jax.training.update import _Updates
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -47,6 +51,41 @@ def test_idle_updates_are_measured_and_change_nothing():
     changes = jax.tree.map(lambda new, old: np.abs(new - old).max(), after.params, start.params)
     # Without so large an epsilon the first step of Adam would be as large as the learning rate.
     assert 0 < max(jax.tree.leaves(changes)) < 0.1 * SETTINGS.learning_rate
+
+
+def test_norms_of_the_gradient_are_told_by_part():
+    cell = build("lstm", TASK)
+    updates = _Updates(Episodes(TASK, cell, 0.0), SETTINGS, training.default_optimizer(SETTINGS), None)
+    grads = {
+        "embedding": {"kernel": jnp.ones((2, 2))},
+        "output": {"kernel": jnp.full((2, 5), 3.0), "bias": jnp.zeros(5)},
+    }
+    norms = updates.gradient_norms(grads)
+    expected = {"": (4 + 90) ** 0.5, "_embedding": 2, "_policy": 72**0.5, "_value": 18**0.5}
+    assert norms.keys() == {f"gradient_norm{name}" for name in expected}
+    for name, norm in expected.items():
+        np.testing.assert_allclose(norms[f"gradient_norm{name}"], norm, rtol=1e-6)
+
+
+def test_an_evaluation_tells_what_a_memory_does():
+    class Trace(NamedTuple):
+        rate: jax.Array
+        write_norm: jax.Array
+        memory_norm: jax.Array
+
+    class Example(NamedTuple):
+        length: int
+
+    episodes = Episodes(TASK, build("lstm", TASK), 0.0)
+    trace = Trace(
+        jnp.array([0.1, 0.3, 9]), jnp.array([[3.0, 4], [0, 1], [9, 9]]), jnp.array([[0.0, 1], [4, 3], [9, 9]])
+    )
+    watched = episodes.watch(trace, Example(2))
+    expected = {"rate": 0.2, "write_norm": 3, "memory_norm": 3, "memory_norm_end": 5}
+    assert watched.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(watched[name], value, rtol=1e-6)
+    assert episodes.watch((), Example(2)) == {}
 
 
 def test_dropout_on_the_embedding_is_refused():
