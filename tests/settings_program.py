@@ -67,12 +67,11 @@ def sample():
     variables = agent.init(jax.random.key(0), None, jnp.zeros(Maze.observation_size, jnp.float32))
     life = jax.jit(lambda rng: maze.act(rng, mnm.policy(agent, variables)))(jax.random.key(1))
     drawn = jax.jit(TASK.sample)(jax.random.key(2)), life
-    levels = reference_levels(Maze(5), Params(episode_length=5), num_episodes=4)
     return {
         "state": types_of(state),
         "drawn": [str(leaf.dtype) for leaf in jax.tree.leaves(drawn)],
         "digest": hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(drawn))).hexdigest(),
-        "levels": {name: level.mean for name, level in levels.items()},
+        "levels": reference_levels(Maze(5), Params(episode_length=5)),
     }
 
 

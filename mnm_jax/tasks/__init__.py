@@ -6,6 +6,7 @@ from typing import Any
 
 from mnm_jax.tasks import algorithmic, babi
 from mnm_jax.tasks.babi import Babi
+from mnm_jax.tasks.bandits import BanditTask
 from mnm_jax.tasks.dictionary import Dictionary
 from mnm_jax.tasks.maze_task import MazeTask
 from mnm_jax.tasks.recall import MultiQueryRecall
@@ -13,13 +14,24 @@ from mnm_jax.tasks.recall import MultiQueryRecall
 # By the name of the experiment that trains on them.
 TASKS: dict[str, type[Babi | Dictionary | MazeTask | MultiQueryRecall | algorithmic.BitTask]] = {
     "babi": Babi,
+    "bandits": BanditTask,
     "dictionary": Dictionary,
     "maze": MazeTask,
     "mqar": MultiQueryRecall,
     **algorithmic.TASKS,
 }
 
-__all__ = ["TASKS", "Babi", "Dictionary", "MazeTask", "MultiQueryRecall", "algorithmic", "babi", "find_task"]
+__all__ = [
+    "TASKS",
+    "Babi",
+    "BanditTask",
+    "Dictionary",
+    "MazeTask",
+    "MultiQueryRecall",
+    "algorithmic",
+    "babi",
+    "find_task",
+]
 
 _WANTED = frozenset(["headline", "output_size", "vocabulary_size", "num_steps", "loss", "metrics"])
 

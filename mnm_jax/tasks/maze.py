@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks
+from mnm_jax.tasks.spaces import Box, Discrete
 
 # What an action adds to the position: up, down, left, right.
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -54,52 +55,6 @@ class State(NamedTuple):
     time: jax.Array
     previous_reward: jax.Array
     previous_action: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Discrete:
-    """The space of the whole numbers from 0 to below `n`, as gymnax has it.
-
-    Attributes:
-      n: how many there are.
-    """
-
-    n: int
-
-    shape: ClassVar[tuple[int, ...]] = ()
-    dtype: ClassVar[Any] = jnp.int32
-
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Draws one of them, `[]`."""
-        return jax.random.randint(key, self.shape, 0, self.n, self.dtype)
-
-    def contains(self, x: jax.Array) -> jax.Array:
-        """Whether `x` is one of them, `[]`."""
-        return (x >= 0) & (x < self.n)
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """The space of the arrays whose entries lie between two bounds, as gymnax has it.
-
-    Attributes:
-      low, high: the bounds, `[]`.
-      shape: of an array.
-    """
-
-    low: float | jax.Array
-    high: float | jax.Array
-    shape: tuple[int, ...]
-
-    dtype: ClassVar[Any] = jnp.float32
-
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Draws an array, each entry with the same probability everywhere."""
-        return jax.random.uniform(key, self.shape, self.dtype, self.low, self.high)
-
-    def contains(self, x: jax.Array) -> jax.Array:
-        """Whether `x` is one of them, `[]`."""
-        return jnp.all((x >= self.low) & (x <= self.high))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,64 +214,45 @@ def _layout(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return walls, np.argwhere(~walls), indices
 
 
-class Level(NamedTuple):
-    """The reward that a policy earns in an episode.
-
-    Attributes:
-      mean: over episodes.
-      standard_error: of the mean.
-    """
-
-    mean: float
-    standard_error: float
-
-
-def reference_levels(
-    maze: Maze, params: Params = Maze.default_params, *, num_episodes: int = 1000, seed: int = 0
-) -> dict[str, Level]:
-    """Measures what agents can be compared with.
+def reference_levels(maze: Maze, params: Params = Maze.default_params) -> dict[str, float]:
+    """What agents can be compared with, exactly, by dynamic programming.
 
     Args:
       maze: the maze.
-      params: of the environment; the length is no tracer.
-      num_episodes: how many episodes to simulate.
-      seed: of the simulation.
+      params: of the environment, none of them a tracer.
 
     Returns:
-      The reward of an episode by the name of the policy: of walking at random, and of the shortest paths to a reward
-      whose cell is known from the start.
+      The expected reward of an episode by the name of the policy: of walking at random, and of the shortest paths to a
+      reward whose cell is known from the start.
 
     Raises:
-      ValueError: if there are fewer than two episodes.
+      ValueError: if the episode has no step.
     """
-    if not _checks.is_whole(num_episodes) or num_episodes < 2:
-        raise ValueError(f"num_episodes must be a whole number of at least 2, got {num_episodes!r}")
     _checks.check_positive(episode_length=params.episode_length)
-    rngs = jax.random.split(jax.random.key(seed), num_episodes)
-    levels = {}
-    for name, knows in (("random walk", False), ("shortest paths", True)):
-        rewards = np.asarray(_simulate(maze, params.episode_length, knows, params, rngs))
-        levels[name] = Level(float(rewards.mean()), float(rewards.std(ddof=1) / num_episodes**0.5))
-    return levels
+    goals = np.array([goal for goal in range(len(maze.free_cells)) if goal != maze.center])
+    everywhere = np.ones((len(MOVES), len(goals), len(maze.free_cells))) / len(MOVES)
+    shortest = np.arange(len(MOVES))[:, None, None] == _shortest_paths(maze.size)[goals]
+    return {
+        name: float(_expected_rewards(maze, params, goals, policy)[:, maze.center].mean())
+        for name, policy in (("random walk", everywhere), ("shortest paths", shortest))
+    }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _simulate(maze: Maze, num_steps: int, knows: bool, params: Params, rngs: jax.Array) -> jax.Array:
-    """The reward of each episode."""
-    best, indices = jnp.asarray(_shortest_paths(maze.size)), jnp.asarray(_layout(maze.size)[2])
-
-    def episode(rng: jax.Array) -> jax.Array:
-        def body(state: State, rng: jax.Array) -> tuple[State, jax.Array]:
-            rng_action, rng_step = jax.random.split(rng)
-            here, there = (indices[cell[0], cell[1]] for cell in (state.position, state.reward_position))
-            action = best[there, here] if knows else maze.action_space().sample(rng_action)
-            _, state, reward, *_ = maze.step_env(rng_step, state, action, params)
-            return state, reward
-
-        rng, rng_reset = jax.random.split(rng)
-        return jnp.sum(jax.lax.scan(body, maze.reset(rng_reset, params)[1], jax.random.split(rng, num_steps))[1])
-
-    return jax.vmap(episode)(rngs)
+def _expected_rewards(maze: Maze, params: Params, goals: np.ndarray, policy: np.ndarray) -> np.ndarray:
+    """The expected reward of an episode, `[goals, N]`, from each free cell, of a policy `[actions, goals, N]`."""
+    walls, cells, indices = _layout(maze.size)
+    targets = cells + np.array(MOVES)[:, None]  # [actions, N, 2].
+    is_wall = walls[targets[..., 0], targets[..., 1]]
+    following = np.where(is_wall, np.arange(len(cells)), indices[targets[..., 0], targets[..., 1]])
+    is_found = following[:, None] == goals[:, None]  # [actions, goals, N].
+    gains = float(params.reward) * is_found - float(params.wall_penalty) * is_wall[:, None]
+    values = np.zeros((len(goals), len(cells)))
+    for _ in range(int(params.episode_length)):
+        # Whoever finds the reward goes on from any other cell.
+        elsewhere = (values.sum(axis=1) - values[np.arange(len(goals)), goals]) / (len(cells) - 1)
+        later = np.where(is_found, elsewhere[:, None], values[:, following].swapaxes(0, 1))
+        values = np.sum(policy * (gains + later), axis=0)
+    return values
 
 
 @functools.lru_cache

@@ -5,16 +5,13 @@ Axes: `T` steps of an episode.
 
 import dataclasses
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import _checks, objectives
-from mnm_jax.policies import Policy
 from mnm_jax.tasks import maze
-
-PyTree = Any
+from mnm_jax.tasks.actor_critic import ActorCritic
 
 
 class Lifetime(NamedTuple):
@@ -41,11 +38,9 @@ class Lifetime(NamedTuple):
         return self.rewards > 0
 
 
-@dataclasses.dataclass(frozen=True)
-class MazeTask:
-    """Learning to find the reward again: a `training.InteractiveTask`.
-
-    The agent's output is four logits, of which its actions are drawn, and the value that it expects.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MazeTask(ActorCritic):
+    """Learning to find the reward again.
 
     Attributes:
       size: of the maze, see `maze.Maze`.
@@ -62,19 +57,13 @@ class MazeTask:
     value_weight: float = 0.1
     concentration_weight: float = 0.03
 
-    headline: ClassVar[str] = "episode_reward"
-    vocabulary_size: ClassVar[None] = None
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         maze.Maze(self.size)
-        _checks.check_positive(episode_length=self.episode_length)
         if not 0 < self.reward < math.inf:
             raise ValueError(f"reward must be finite and above 0, got {self.reward!r}")
-        for name in ("wall_penalty", "value_weight", "concentration_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)!r}")
-        if not 0 <= self.discount <= 1:
-            raise ValueError(f"discount must be of 0 to 1, got {self.discount!r}")
+        if not 0 <= self.wall_penalty < math.inf:
+            raise ValueError(f"wall_penalty must be finite and not negative, got {self.wall_penalty!r}")
 
     @property
     def environment(self) -> maze.Maze:
@@ -86,70 +75,13 @@ class MazeTask:
         """The parameters of the environment."""
         return maze.Params(self.reward, self.wall_penalty, self.episode_length)
 
-    @property
-    def output_size(self) -> int:
-        """A logit for each action, and the value."""
-        return self.environment.num_actions + 1
-
-    @property
-    def num_steps(self) -> int:
-        """`T`."""
-        return self.episode_length
-
-    def act(self, rng: jax.Array, policy: Policy) -> Lifetime:
-        """Lets an agent live for one episode."""
-        environment, params = self.environment, self.params
-        rng, rng_reset = jax.random.split(rng)
-        observation, state = environment.reset(rng_reset, params)
-
-        def body(carry: PyTree, rng: jax.Array) -> tuple[PyTree, PyTree]:
-            agent, observation, state = carry
-            rng_action, rng_step = jax.random.split(rng)
-            agent, output = policy.step(agent, observation)
-            action = jax.random.categorical(rng_action, output[: environment.num_actions]).astype(jnp.int32)
-            next_observation, next_state, reward, *_ = environment.step_env(rng_step, state, action, params)
-            return (agent, next_observation, next_state), (observation, action, reward, state.position)
-
-        start = (policy.start(observation), observation, state)
-        (_, _, state), steps = jax.lax.scan(body, start, jax.random.split(rng, self.episode_length))
-        observations, actions, rewards, positions = steps
-        positions = jnp.concatenate([positions, state.position[None]])
-        return Lifetime(observations, actions, rewards, positions, state.reward_position)
-
-    def loss(self, outputs: jax.Array, example: Lifetime) -> jax.Array:
-        """Advantage actor-critic, the mean over time. `outputs`: `[T, 5]`."""
-        _checks.check_array("outputs", outputs, (*example.rewards.shape, self.output_size))
-        return objectives.actor_critic(
-            outputs[:, :-1],
-            outputs[:, -1],
-            example.actions,
-            example.rewards,
-            discount=self.discount,
-            value_weight=self.value_weight,
-            concentration_weight=self.concentration_weight,
-        )
+    def record(self, inputs: jax.Array, actions: jax.Array, rewards: jax.Array, states: maze.State) -> Lifetime:
+        """What is kept of an episode; see `ActorCritic.record`."""
+        return Lifetime(inputs, actions, rewards, states.position, states.reward_position[0])
 
     def metrics(self, outputs: jax.Array, example: Lifetime) -> dict[str, jax.Array]:
-        """What an episode brought.
-
-        Args:
-          outputs: `[T, 5]`.
-          example: the episode.
-
-        Returns:
-          `episode_reward`, the sum of its rewards; `visits`, how often the reward was found; `entropy` of the policy,
-          the mean over time, in nats; `value_error`, the root of the mean squared difference between values and
-          returns.
-        """
-        _checks.check_array("outputs", outputs, (*example.rewards.shape, self.output_size))
-        log_policy = jax.nn.log_softmax(outputs[:, :-1])
-        returns = objectives.discounted_returns(example.rewards, self.discount)
-        return {
-            "episode_reward": jnp.sum(example.rewards),
-            "visits": jnp.sum(example.is_visit).astype(outputs.dtype),
-            "entropy": -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=-1)),
-            "value_error": jnp.sqrt(jnp.mean((outputs[:, -1] - returns) ** 2)),
-        }
+        """Those of `ActorCritic.metrics`, and `visits`, how often the reward was found."""
+        return super().metrics(outputs, example) | {"visits": jnp.sum(example.is_visit).astype(outputs.dtype)}
 
     def describe(self) -> str:
         """The maze as an agent finds it at the start, with what only we can see: an `R` for the hidden reward."""

@@ -140,14 +140,23 @@ def test_one_may_map_over_parameters_and_types_do_not_change():
     assert jax.tree.map(lambda x: x.dtype, states) == jax.tree.map(lambda x: x.dtype, state)
 
 
-@pytest.mark.parametrize(("size", "random", "shortest"), [(9, 14.7, 417), (11, 7.7, 326), (13, 5.0, 268)])
-def test_reference_levels_are_those_measured_elsewhere(size, random, shortest):
-    levels = maze.reference_levels(Maze(size), num_episodes=2000, seed=1)
-    found = levels["random walk"]
-    # The figures to compare with have a standard error of 0.2 of their own.
-    assert abs(found.mean - random) < 3 * np.hypot(found.standard_error, 0.2)
-    found = levels["shortest paths"]
-    assert abs(found.mean - shortest) < 3 * np.hypot(found.standard_error, 2)
+@pytest.mark.parametrize(
+    ("size", "length", "random", "shortest"),
+    [(5, 60, 35.3, 294.6), (9, 200, 14.37, 416.2), (11, 200, 7.72, 324.2), (13, 200, 5.38, 269.6)],
+)
+def test_reference_levels_are_those_computed_elsewhere(size, length, random, shortest):
+    levels = maze.reference_levels(Maze(size), Params(episode_length=length))
+    assert levels["random walk"] == pytest.approx(random, abs=0.05)
+    assert levels["shortest paths"] == pytest.approx(shortest, abs=0.1)
+
+
+def test_the_level_of_a_random_walk_is_what_one_earns():
+    environment, num_episodes = Maze(5), 2000
+    actions = jax.random.randint(jax.random.key(2), (num_episodes, 12), 0, 4)
+    run = jax.jit(jax.vmap(lambda rng, actions: rollout(environment, PARAMS, rng, actions)[1][3]))
+    rewards = np.asarray(run(jax.random.split(jax.random.key(3), num_episodes), actions)).sum(axis=1)
+    level = maze.reference_levels(environment, PARAMS._replace(episode_length=12))["random walk"]
+    assert abs(rewards.mean() - level) < 4 * rewards.std() / num_episodes**0.5
 
 
 def test_what_is_no_action_is_refused_or_brings_no_number():
@@ -161,9 +170,8 @@ def test_what_is_no_action_is_refused_or_brings_no_number():
             environment.step(key, state, action)
     rewards = jax.jit(jax.vmap(lambda action: environment.step(key, state, action)[2]))(jnp.arange(-1, 5))
     np.testing.assert_array_equal(np.isnan(rewards), [True, False, False, False, False, True])
-    for num_episodes in (1, 2.5):
-        with pytest.raises(ValueError, match="num_episodes"):
-            maze.reference_levels(environment, num_episodes=num_episodes)
+    with pytest.raises(ValueError, match="episode_length"):
+        maze.reference_levels(environment, Params(episode_length=0))
 
 
 def test_an_agent_written_for_gymnax_finds_what_it_asks_for():
