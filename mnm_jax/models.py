@@ -53,13 +53,15 @@ class ModelSettings:
       relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`.
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
-      normalized_rule: whether the local rule is normalised; see `writers.local`.
+      normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
+        are within their reach; see `writers.local`.
       use_bias: whether the layers of the memory have biases.
       zero_output_layer: see `memory.Spec`.
       key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
         `'none'` stands for no normalisation.
       embedding_scale: see `cells.Embedding`.
-      published_start: whether the plasticity family starts as in the published code; see `cells.Plastic`.
+      published_start, plasticity_scale: whether the plasticity family starts as in the published code, and how large
+        its recurrent weights are at the start; see `cells.Plastic`.
       meta_weight: weight of the meta-objective in the loss, lambda; `None` for what `default_meta_weight` says.
       forget_bias: whether the controller of a memory that is written starts with a forget bias of 1 (`cells.LSTMCell`)
         or, as in `flax.linen`, without.
@@ -74,6 +76,7 @@ class ModelSettings:
     num_reads: int = 3
     hidden_size: int = 0
     normalized_rule: bool = False
+    bounded_targets: bool = False
     use_bias: bool = False
     zero_output_layer: bool = True
     key_normalization: str = "rms"
@@ -83,6 +86,7 @@ class ModelSettings:
     rate_bias: float = -2.0
     embedding_scale: float = 1.0
     published_start: bool = False
+    plasticity_scale: float = 0.01
     meta_weight: float | None = None
     forget_bias: bool = True
     compute_dtype: str = "float32"
@@ -181,7 +185,9 @@ def build(
         "vocabulary_size": vocabulary_size,
         "embedding_scale": settings.embedding_scale,
     }
-    writer = writers.local(normalized=True) if name == "mnm_p" and settings.normalized_rule else find_writer(name)
+    writer = find_writer(name)
+    if name == "mnm_p":
+        writer = writers.local(normalized=settings.normalized_rule, bounded=settings.bounded_targets)
     if writer is not None and settings.relation_size:
         return cells.ChainedMNM(
             **common,
@@ -208,7 +214,12 @@ def build(
     if name == "lstm":
         return cells.LSTM(**common)
     if name in _PLASTICITY:
-        return cells.Plastic(**common, rule=_PLASTICITY[name], published_start=settings.published_start)
+        return cells.Plastic(
+            **common,
+            rule=_PLASTICITY[name],
+            start_scale=settings.plasticity_scale,
+            published_start=settings.published_start,
+        )
     if name in ("ntm", "dnc"):
         num_slots = cells.num_slots_matching(settings.memory_spec, settings.memory_size)
         slot_size, num_heads = settings.memory_size, settings.num_heads

@@ -133,7 +133,7 @@ class _Perceptron(Backward):
         return memory_lib.read(params, jnp.concatenate(inputs, axis=-1))
 
 
-def local(*, backward: Backward | None = None, normalized: bool = False) -> Writer:
+def local(*, backward: Backward | None = None, normalized: bool = False, bounded: bool = False) -> Writer:
     """MNM-p: a learned local rule. Every layer gets a target of its own and follows the perceptron rule.
 
     A backward function predicts each layer's target from the value, `t^l_i = q^l(v_i)`; then
@@ -146,8 +146,17 @@ def local(*, backward: Backward | None = None, normalized: bool = False) -> Writ
       normalized: whether a step is divided by the squared length of the layer's input, `s_l,i = 1 / |z^{l-1}_i|^2`, as
         in the normalised delta rule (Nagumo and Noda, "A learning method for system identification", 1967): with one
         head, a rate of 1 brings a layer all the way to its target, whatever the widths, and no rate up to 1 overshoots.
+      bounded: whether the targets of hidden layers go through the layer's tanh, `t^l_i = tanh(q^l(v_i))`. A target
+        beyond 1 is never reached, so that every write goes on in its direction, and the weights grow with each step of
+        an episode (`experiments/results/maze_log.md`).
     """
-    return (_NormalizedLocal if normalized else _Local)(perceptron() if backward is None else backward)
+    rule = {
+        (False, False): _Local,
+        (True, False): _NormalizedLocal,
+        (False, True): _BoundedLocal,
+        (True, True): _NormalizedBoundedLocal,
+    }[normalized, bounded]
+    return rule(perceptron() if backward is None else backward)
 
 
 class _Local(Writer):
@@ -169,8 +178,14 @@ class _Local(Writer):
         post = []
         for i, (backward, actual) in enumerate(zip(params["backward"], outputs[1:], strict=True)):
             target = self.backward.apply(backward, Seen(values, keys, actual, outputs[-1]))
+            target = self._settle(target, is_hidden=i < len(memory) - 1)
             post.append(-self._scale(outputs[i], actual) * rates[i, :, None] * (actual - target))
         return Write(outputs[:-1], tuple(post))
+
+    def _settle(self, target: jax.Array, *, is_hidden: bool) -> jax.Array:
+        """The target of a layer, from what the backward function gave."""
+        del is_hidden
+        return target
 
     def _scale(self, inputs: jax.Array, outputs: jax.Array) -> float | jax.Array:
         """`s_l`, or `s_l,i` as `[H, 1]`, of a layer with `inputs: [H, d_{l-1}]` and `outputs: [H, d_l]`."""
@@ -190,3 +205,14 @@ class _NormalizedLocal(_Local):
     def _scale(self, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
         del outputs
         return 1 / (jnp.sum(jnp.square(inputs), axis=-1, keepdims=True) + _LENGTH_EPSILON)
+
+
+class _BoundedLocal(_Local):
+    """The local rule with targets that the hidden layers can reach."""
+
+    def _settle(self, target: jax.Array, *, is_hidden: bool) -> jax.Array:
+        return jnp.tanh(target) if is_hidden else target
+
+
+class _NormalizedBoundedLocal(_NormalizedLocal, _BoundedLocal):
+    """Both."""

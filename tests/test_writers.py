@@ -235,6 +235,42 @@ class TestLocal:
         )
         assert not np.allclose(first.post[2], second.post[2])
 
+    def test_bounded_targets_are_those_of_the_hidden_layers_within_the_reach_of_the_tanh(self):
+        spec = SPECS["three_layers"]
+        memory, keys, values, rates = example(spec, seed=2)
+        writer = mnm.writers.local(bounded=True)
+        params = jax.tree.map(np.float64, writer.init(jax.random.key(0), spec))
+
+        def backward(i, key, value, actual):
+            ((kernel, bias),) = params["backward"][i]
+            target = value @ kernel + bias
+            return target if i == spec.num_layers - 1 else np.tanh(target)
+
+        wanted = perceptron_rule_in_numpy(memory, keys, values, rates, backward)
+        chex.assert_trees_all_close(writer.write(params, memory, keys, values, rates).apply(memory), wanted, rtol=1e-12)
+
+    @pytest.mark.parametrize("normalized", [False, True])
+    def test_what_is_written_again_and_again_comes_to_rest_if_targets_are_bounded(self, normalized):
+        """A target out of reach moves a hidden layer by the same step each time."""
+        spec = Spec(4, 4, (4,))
+        draw = np.random.default_rng(0)
+        key, value = (np.sign(draw.normal(size=(1, 4))) for _ in range(2))
+
+        def growth(bounded):
+            writer = mnm.writers.local(normalized=normalized, bounded=bounded)
+            params = jax.tree.map(lambda x: 3 * np.float64(x), writer.init(jax.random.key(0), spec))
+            memory = jax.tree.map(np.float64, mnm.memory.init(jax.random.key(1), spec))
+
+            def body(memory, _):
+                memory = writer.write(params, memory, key, value, jnp.array(0.5)).apply(memory)
+                return memory, jnp.linalg.norm(memory[0].kernel)
+
+            norms = jax.lax.scan(body, memory, length=400)[1]
+            return norms[-1] - norms[199]
+
+        assert growth(bounded=False) > 10
+        assert growth(bounded=True) < 1
+
 
 class TestEquality:
     def test_equal_arguments_give_equal_hashable_writers(self):

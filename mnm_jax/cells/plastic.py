@@ -7,6 +7,7 @@ Axes: `N` hidden units. In every matrix `[N, N]` the entry `[i, j]` belongs to t
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +21,7 @@ from mnm_jax.cells.embedding import Embedding, check_vector
 
 RULES = ("none", "hebbian", "modulated", "retroactive")
 
-_START_SCALE = 0.01
+_RATE = 0.01  # At the start, as published.
 
 
 class PlasticCarry(NamedTuple):
@@ -48,10 +49,10 @@ class Plastic(OneEpisode, nn.Module):
     - `'modulated'`: `trace += m x x'`, with `m = tanh(w x' + c)`, an output of the network;
     - `'retroactive'`: `trace += m e` with the eligibility `e` as it was, and then `e = (1 - eta) e + eta x x'`.
 
-    The output is `W_o x' + b_o`. `W` and `alpha` start uniform in (0, 0.01), `eta` at 0.01, as published. The published
-    code leaves everything else at the defaults of PyTorch's linear layers: `U`, `W_o`, `w` and all biases uniform
-    between `-n^{-1/2}` and `n^{-1/2}`, with `n` the number of inputs of the layer. `published_start` does so too.
-    Without, what surrounds the network starts as in every other cell of the library: `U` with a standard deviation
+    The output is `W_o x' + b_o`. `W` and `alpha` start uniform in (0, `start_scale`), `eta` at 0.01, as published. The
+    published code leaves everything else at the defaults of PyTorch's linear layers: `U`, `W_o`, `w` and all biases
+    uniform between `-n^{-1/2}` and `n^{-1/2}`, with `n` the number of inputs of the layer. `published_start` does so
+    too. Without, what surrounds the network starts as in every other cell of the library: `U` with a standard deviation
     larger by the square root of 3, heads by `flax.linen`, biases at zero.
 
     Attributes:
@@ -60,6 +61,7 @@ class Plastic(OneEpisode, nn.Module):
       rule: see above.
       vocabulary_size: number of symbols, if the inputs are symbols; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
+      start_scale: of `W` and `alpha`; the published one is 0.01.
       published_start: see above; for dense inputs, and `embedding_scale` is of no effect then.
     """
 
@@ -68,12 +70,15 @@ class Plastic(OneEpisode, nn.Module):
     rule: str = "hebbian"
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
+    start_scale: float = 0.01
     published_start: bool = False
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
         _checks.check_positive(output_size=self.output_size, controller_size=self.controller_size)
         _checks.check_choice("rule", self.rule, RULES)
+        if not 0 < self.start_scale < math.inf:
+            raise ValueError(f"start_scale must be finite and above 0, got {self.start_scale!r}")
         size = self.controller_size
         linear: type[_Linear | nn.Dense] = _Linear if self.published_start else nn.Dense
         self.embedding: _Linear | Embedding
@@ -87,12 +92,12 @@ class Plastic(OneEpisode, nn.Module):
         else:
             self.embedding = Embedding(size, self.vocabulary_size, self.embedding_scale)
             self.bias = self.param("bias", nn.initializers.zeros, (size,), jnp.float32)
-        uniform = nn.initializers.uniform(_START_SCALE)
+        uniform = nn.initializers.uniform(self.start_scale)
         self.recurrent = self.param("recurrent", uniform, (size, size), jnp.float32)
         if self.rule != "none":
             self.plasticity = self.param("plasticity", uniform, (size, size), jnp.float32)
         if self.rule in ("hebbian", "retroactive"):
-            self.rate = self.param("rate", nn.initializers.constant(_START_SCALE), (), jnp.float32)
+            self.rate = self.param("rate", nn.initializers.constant(_RATE), (), jnp.float32)
         if self.rule in ("modulated", "retroactive"):
             self.modulator = linear(1)
         self.output = linear(self.output_size)

@@ -178,10 +178,10 @@ def test_parameters_start_as_published(inputs):
 def test_layers_start_as_published_if_wanted():
     """Uniform within one over the root of the number of inputs: mean 0, variance a third of the bound's square."""
     size, num_inputs = 400, 17
-    cell = mnm.cells.Plastic(50, size, rule="modulated", published_start=True)
+    cell = mnm.cells.Plastic(50, size, rule="modulated", start_scale=0.2, published_start=True)
     params = cell.init(jax.random.key(0), None, jnp.zeros(num_inputs))["params"]
     assert set(params) == {"embedding", "recurrent", "plasticity", "modulator", "output"}
-    assert params["recurrent"].max() <= 0.01
+    assert 0.19 < params["recurrent"].max() <= 0.2
     for name, inputs in (("embedding", num_inputs), ("output", size), ("modulator", size)):
         kernel, bias = params[name]["kernel"], params[name]["bias"]
         assert kernel.shape == (inputs, bias.size)
@@ -219,6 +219,7 @@ def test_models_are_built_by_name(name, rule):
     [
         ({"rule": "oja"}, "rule must be one of"),
         ({"controller_size": 0}, "controller_size"),
+        ({"start_scale": 0.0}, "start_scale must be finite and above 0, got 0.0"),
         ({"published_start": True, "vocabulary_size": 5}, "published_start is for dense inputs.*vocabulary_size 5"),
     ],
 )
