@@ -95,14 +95,13 @@ def _help_page(document: str, default_config: str | None) -> str:
     if default_config is not None:
         path, _, name = default_config.partition(":")
         _, _, about = docstring(pathlib.Path(path)).partition("\n\n")
-        default = f", {name} if not given" if name else ""
-        parts.append(f"Configurations, --config=NAME{default}:\n\n{about}")
+        parts.append(f"Configurations, --config=NAME, {name} if not given:\n\n{about}")
     return "\n\n".join(parts)
 
 
 def docstring(path: pathlib.Path) -> str:
     """What a module says of itself, without importing it."""
-    return ast.get_docstring(ast.parse(path.read_text())) or ""
+    return ast.get_docstring(ast.parse(path.read_text()))
 
 
 def _as_called(text: str) -> str:
@@ -118,13 +117,12 @@ def _describe_flags() -> Iterator[str]:
     ours = [module for module in of_modules if module.startswith("experiments.") or module == sys.argv[0]]
     for flag in (flag for module in reversed(ours) for flag in of_modules[module]):
         value = "" if isinstance(flag, flags.BooleanFlag) else f"={flag.name.rpartition('_')[2].upper()}"
-        text = flag.help or ""
+        text = flag.help
         if isinstance(flag, flags.EnumFlag):
-            choices, _, text = text.partition(": ")
+            choices, _, text = flag.help.partition(": ")
             value = f"={choices.strip('<>')}"
         if flag.default not in (None, False):
-            default = flag.default_as_str or ""
-            text += f" (default {default.strip(chr(39))})"
+            text += f" (default {flag.default_as_str.strip(chr(39))})"
         lines = textwrap.wrap(text, _WIDTH - _INDENT)
         yield f"  --{flag.name}{value}".ljust(_INDENT - 1) + " " + ("\n" + " " * _INDENT).join(lines)
 
@@ -140,7 +138,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = FLAGS(argv)
         if FLAGS["verbosity"].using_default_value:
-            FLAGS["verbosity"].value = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
+            FLAGS.verbosity = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
         if "config" in FLAGS:
             list(FLAGS.config or ())  # A configuration file that cannot be read is reported at the first look only.
     except (AttributeError, KeyError) as error:
@@ -187,7 +185,7 @@ def _complete_config(argv: list[str], default_config: str) -> None:
 
 def _unknown_key(argv: Sequence[str]) -> str | None:
     """Says which `--config.KEY` is not in the configuration, and which keys are."""
-    path, _, name = (flag_value(argv, "config") or "").partition(":")
+    path, _, name = flag_value(argv, "config").partition(":")
     config = runpy.run_path(path)["get_config"](*[name] * bool(name))
     for argument in argv:
         if not argument.lstrip("-").startswith("config."):

@@ -17,6 +17,8 @@ PROGRAMS = (
     "dictionary",
     "babi",
     "maze",
+    "bandits",
+    "maze_memory",
     "algorithmic",
     "recall",
     "train",

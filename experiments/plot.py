@@ -6,9 +6,10 @@
 writes into each working directory, or into DIR, `learning_curves.png` and, of the dictionary task, `takeoff.md`,
 `takeoff.csv`, `generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
 multi-query associative recall `recall.md`, `recall.csv` and `recall.png`; of the bAbI tasks `errors.md`, `errors.csv`
-and, of several tasks together, `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png` and for each agent
-`episode_<model>.gif`; and for each model with a written memory, but in the maze, `similarity_<model>.png`. Of a task of
-your own it writes `learning_curves.png` and `results.md`.
+and, of several tasks together, `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png`, `steadiness.png`
+and for each agent `episode_<model>.gif`; of bandits `regrets.md`, `regrets.csv` and `steadiness.png`; and for each
+model with a written memory, but where it acts, `similarity_<model>.png`. Of a task of your own it writes
+`learning_curves.png` and `results.md`.
 """
 
 import dataclasses
@@ -20,11 +21,23 @@ from absl import flags
 
 from experiments import command_line
 from mnm_jax import _paths
-from mnm_jax.analysis import comparison, costs, curves, errors, lifetimes, recall, similarity, style, takeoff
+from mnm_jax.analysis import (
+    comparison,
+    costs,
+    curves,
+    errors,
+    lifetimes,
+    recall,
+    regrets,
+    similarity,
+    steadiness,
+    style,
+    takeoff,
+)
 from mnm_jax.analysis.maze import save_gif
 from mnm_jax.analysis.output import Output
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
-from mnm_jax.tasks import MazeTask, MultiQueryRecall, algorithmic
+from mnm_jax.tasks import BanditTask, MazeTask, MultiQueryRecall, algorithmic, bandits
 from mnm_jax.tasks.babi import TASK_NAMES
 from mnm_jax.tasks.dictionary import Dictionary
 from mnm_jax.tasks.maze import reference_levels
@@ -99,8 +112,9 @@ def _make_babi_figures(into: Output, runs: Sequence[Run]) -> None:
 def _make_maze_figures(into: Output, runs: Sequence[Run]) -> None:
     task = MazeTask(**runs[0].task)
     title = f"maze of size {task.size}, episodes of {task.episode_length} steps, reward {task.reward:g}"
-    levels = {name: level.mean for name, level in reference_levels(task.environment, task.params).items()}
+    levels = reference_levels(task.environment, task.params)
     into.figure("learning_curves", curves.reward_curves(runs, f"Learning curves\n{title}", levels))
+    _plot_steadiness(into, runs, title)
     tested = {run.model: agent for run in runs if (agent := lifetimes.load(run)) is not None}
     if skipped := [run for run in runs if run.model not in tested]:
         print(
@@ -118,6 +132,29 @@ def _make_maze_figures(into: Output, runs: Sequence[Run]) -> None:
         agent = tested[run.model]
         into.paths.append(into.directory / f"episode_{run.directory.name}.gif")
         save_gif(into.paths[-1], task.environment, agent.positions, agent.reward_position, agent.rewards[0, 0])
+
+
+def _make_bandit_figures(into: Output, runs: Sequence[Run]) -> None:
+    task = BanditTask(**runs[0].task)
+    title = f"bandits with {task.num_arms} arms, episodes of {task.episode_length} plays"
+    levels = bandits.reference_levels(task.environment, task.params)
+    into.figure("learning_curves", curves.reward_curves(runs, f"Learning curves\n{title}", levels))
+    _plot_steadiness(into, runs, title)
+    tested = {run.model: agent for run in runs if (agent := regrets.load(run)) is not None}
+    if skipped := [run for run in runs if run.model not in tested]:
+        print(f"{into.directory}/regrets.*: without {_names(skipped)}, for there is no {regrets.REGRETS}")
+    if tested:
+        rows = regrets.summarize(list(tested.values()))
+        into.text("regrets.md", regrets.to_markdown(rows))
+        into.text("regrets.csv", regrets.to_csv(rows))
+
+
+def _plot_steadiness(into: Output, runs: Sequence[Run], title: str) -> None:
+    """What written memories do in training, if it was logged."""
+    logged = {run.directory.name: run for run in runs if "eval_memory_norm" in run.metrics}
+    if logged:
+        heading = f"What the memory does while an agent learns\n{title}"
+        into.figure("steadiness", steadiness.figure(logged, heading))
 
 
 def _make_algorithmic_figures(into: Output, runs: Sequence[Run]) -> None:
@@ -180,6 +217,7 @@ _MAKERS = {
     "dictionary": _make_dictionary_figures,
     "babi": _make_babi_figures,
     "maze": _make_maze_figures,
+    "bandits": _make_bandit_figures,
     "mqar": _make_recall_figures,
     **dict.fromkeys(algorithmic.TASKS, _make_algorithmic_figures),
 }

@@ -3,7 +3,6 @@
 Axes: `S` seeds, `X` points on the horizontal axis.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -102,8 +101,7 @@ def reward_curves(runs: Sequence[Run], title: str, levels: Mapping[str, float]) 
 
 
 def _environment_steps(run: Run) -> np.ndarray:
-    steps: np.ndarray = run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
-    return steps
+    return run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
 
 
 def visit_curves(runs: Sequence[Run], steps: Mapping[str, np.ndarray], title: str) -> Figure:
@@ -117,7 +115,7 @@ def visit_curves(runs: Sequence[Run], steps: Mapping[str, np.ndarray], title: st
     looks = style.styles([run.model for run in runs])
     curves = [Curve(looks[run.model], np.arange(1, steps[run.model].shape[1] + 1), steps[run.model]) for run in runs]
     label = "steps since the visit before, or the start\n(mean over episodes that have this visit)"
-    top = 1.05 * max(float(np.nanmax(curve.values)) for curve in curves)
+    top = 1.05 * max(float(np.nanmax(curve.values, initial=0)) for curve in curves)
     chart = Chart(curves, lambda axes: axes.set_ylim(0, top), label)
     figure, axes = panels.draw([chart])
     axes[0][0].xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -147,7 +145,7 @@ def generalization_curves(
     looks = style.styles([run.model for run in runs])
     dashes = dict(zip(levels, panels.REFERENCE_DASHES, strict=False))
 
-    def prepare(metric: str, axes: Axes) -> None:
+    def prepare(axes: Axes, metric: str) -> None:
         for name, level in levels.items():
             numbers = sorted(level)
             accuracies = [level[number][metric] for number in numbers]
@@ -158,7 +156,7 @@ def generalization_curves(
     charts = [
         Chart(
             [Curve(looks[run.model], run.sizes, run.generalization[metric]) for run in runs],
-            functools.partial(prepare, metric),
+            lambda axes, metric=metric: prepare(axes, metric),
             _QUANTITIES[metric],
         )
         for metric in metrics
@@ -186,8 +184,8 @@ def _size_axis(axes: Axes, ticks: Sequence[int]) -> None:
 
 def _name_size(axes: Axes, trained_size: int) -> None:
     """Writes above its line with how many pairs the models were trained."""
-    place = axes.get_xaxis_transform()
-    axes.text(trained_size, 1.02, f"trained on {trained_size}", transform=place, size=panels.SMALL, ha="center")
+    above = {"transform": axes.get_xaxis_transform(), "size": panels.SMALL, "ha": "center"}
+    axes.text(trained_size, 1.02, f"trained on {trained_size}", **above)
 
 
 def recall_curves(
@@ -275,7 +273,7 @@ def comparison(runs: Mapping[str, Run], title: str) -> Figure:
     return figure
 
 
-def _scale_of(metric: str) -> Callable[[Axes], object]:
+def _scale_of(metric: str) -> Callable[[Axes], None]:
     """What makes the vertical axis that of a metric."""
 
     def scale(axes: Axes) -> None:
@@ -364,11 +362,5 @@ def _title(figure: Figure, runs: Sequence[Run], title: str) -> None:
 
 def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
     if handles:
-        figure.legend(
-            handles=list(handles),
-            loc="outside lower center",
-            ncols=3,
-            frameon=False,
-            handlelength=4,
-            fontsize=panels.SMALL,
-        )
+        place = {"loc": "outside lower center", "ncols": 3, "frameon": False, "handlelength": 4}
+        figure.legend(handles=list(handles), **place, fontsize=panels.SMALL)

@@ -1,0 +1,122 @@
+"""What the memory does in the maze: when an agent knows where the reward is, and whether it follows when that moves.
+
+    python -m experiments.maze_memory WORKDIR [WORKDIR...] --output=DIR [--episodes=1000]
+    python -m experiments.maze_memory --output=DIR      # Draws the figures again, from DIR/maze_memory.json alone.
+
+Every trained agent in a WORKDIR of `experiments.maze` lives for episodes of its own maze. From what its memory returns
+after each step, or from the hidden state of one without a memory to read, the reward's cell is decoded linearly. Then
+the reward is moved in the middle of episodes. DIR gets
+
+- `maze_memory.json`: all the numbers;
+- `knowledge.png`: how often the decoder is right, against steps and against visits to the reward;
+- `following.png`: the steps from visit to visit before the move and after it, and how often an agent goes to the old
+  place.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments import command_line
+from mnm_jax import _paths, training
+from mnm_jax._files import write_whole
+from mnm_jax.analysis import maze_memory, maze_memory_figures
+from mnm_jax.analysis.runs import LoadError, load_runs
+from mnm_jax.tasks import MazeTask
+
+_USAGE = "usage: python -m experiments.maze_memory WORKDIR [WORKDIR...] --output=DIR"
+_EPISODES = flags.DEFINE_integer("episodes", 1000, "Episodes of each agent, for each of the two.", lower_bound=8)
+
+_NUMBERS = "maze_memory.json"
+_SEED = 3_000_000
+
+
+def measure(task: MazeTask, agents: Sequence[training.Loaded], num_episodes: int) -> dict[str, Any]:
+    """What is measured of an agent, in JSON types, for each of its seeds.
+
+    Args:
+      task: the maze.
+      agents: of one training, one for each seed.
+      num_episodes: of each.
+    """
+    rng_knowledge, rng_following = jax.random.split(jax.random.key(_SEED))
+    move_at = task.episode_length // 2
+    of_seeds = []
+    for cell, variables, *_ in agents:
+        remembered = maze_memory.remember(task, cell, variables, rng_knowledge, num_episodes)
+        knowledge = maze_memory.decode(remembered, len(task.environment.free_cells))
+        following = maze_memory.follow(task, cell, variables, rng_following, num_episodes, move_at)
+        of_seeds.append({"knowledge": _plain(knowledge), "following": _plain(following)})
+    return {"update": agents[0].update, "seeds": of_seeds}
+
+
+def _plain(measured: NamedTuple) -> dict[str, Any]:
+    """The fields, as lists and numbers; `None` for what is none."""
+    return {name: _without_nan(np.asarray(value).tolist()) for name, value in measured._asdict().items()}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if math.isnan(value) else value
+
+
+def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
+    """What is measured of every agent in some working directories, with the maze that all of them share.
+
+    Args:
+      workdirs: the directories.
+      num_episodes: of each agent.
+
+    Raises:
+      UsageError: if there is no trained agent, if they are of different mazes, or if two are of one model.
+    """
+    task, agents = None, {}
+    try:
+        runs = [run for workdir in workdirs for run in load_runs(_paths.expand(workdir))]
+        for run in runs:
+            if run.experiment != "maze":
+                raise LoadError(f"{run.directory} was trained on {run.experiment}, not in the maze")
+            if run.model in agents:
+                raise LoadError(f"{run.directory} is a second run of {run.model}; want one of each model")
+            of_seeds = [training.load(run.directory, seed=seed) for seed in run.seeds]
+            if task is not None and task != of_seeds[0].task:
+                raise LoadError(f"{run.directory} has another maze than the others: {of_seeds[0].task}, not {task}")
+            task = of_seeds[0].task
+            print(f"{run.directory}: update {of_seeds[0].update}, {len(run.seeds)} seeds", flush=True)
+            agents[run.model] = measure(task, of_seeds, num_episodes)
+    except (OSError, ValueError) as error:
+        raise command_line.UsageError(error) from error
+    return {"task": dataclasses.asdict(task), "episodes": num_episodes, "agents": agents}
+
+
+def main(argv: Sequence[str], output: str) -> None:
+    """Measures the agents in the working directories on the command line, if there are any, and draws the figures."""
+    directory = command_line.output_directory(output, _paths.expand(output))
+    directory.mkdir(parents=True, exist_ok=True)
+    if len(argv) > 1:
+        numbers = measure_all(argv[1:], _EPISODES.value)
+        write_whole(directory / _NUMBERS, json.dumps(numbers, indent=1) + "\n")
+    try:
+        numbers = json.loads((directory / _NUMBERS).read_text())
+    except (OSError, ValueError) as error:
+        raise command_line.UsageError(f"{directory / _NUMBERS} cannot be read: {error}; {_USAGE}") from error
+    for name, draw in (("knowledge", maze_memory_figures.knowledge), ("following", maze_memory_figures.following)):
+        draw(numbers).savefig(directory / f"{name}.png")
+        print(directory / f"{name}.png")
+
+
+def run() -> None:
+    """Runs the program."""
+    output = flags.DEFINE_string("output", None, "Directory for numbers and figures.", required=True)
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
+
+
+if __name__ == "__main__":
+    run()
