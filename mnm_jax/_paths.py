@@ -16,3 +16,9 @@ def user_cache() -> pathlib.Path:
     """
     named = os.environ.get("XDG_CACHE_HOME", "")
     return pathlib.Path(named) if os.path.isabs(named) else expand("~/.cache")
+
+
+def hint(error: Exception) -> str:
+    """What to do about a module of the user's own that is not found; nothing for another error."""
+    is_missing = isinstance(error, ModuleNotFoundError)
+    return "; the directory that it is in has to be the current one, or on PYTHONPATH" if is_missing else ""

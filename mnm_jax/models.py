@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mnm_jax import _checks, cells, rules, writers
+from mnm_jax import _checks, _paths, cells, rules, writers
 from mnm_jax.memory import Spec
 from mnm_jax.writers import Writer
 
@@ -137,7 +137,7 @@ def find_writer(name: str) -> Writer | None:
     try:
         writer: object = getattr(importlib.import_module(module), function)()
     except Exception as error:  # Whatever is wrong in the user's module.
-        raise ValueError(f"model {name!r}: cannot make a writer: {error}") from error
+        raise ValueError(f"model {name!r}: cannot make a writer: {error}{_paths.hint(error)}") from error
     if not isinstance(writer, Writer):
         raise ValueError(f"model {name!r}: makes a {type(writer).__name__}, not a Writer")
     return writer

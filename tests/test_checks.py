@@ -1,11 +1,13 @@
 """What is an index, a length, a mask or a size, and what is not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mnm_jax import _checks
+from mnm_jax import _checks, tasks
 
 
 @pytest.mark.parametrize("length", [0, 3, np.int64(3), np.array(3), jnp.int32(3), jnp.uint8(3)])
@@ -73,3 +75,33 @@ def test_a_size_is_a_whole_number_of_python_or_numpy():
     for size in (0, 2.0, True, np.True_, np.float32(2), np.int64(0), "2", None):
         with pytest.raises(ValueError, match="size must be a whole number of at least 1, got "):
             _checks.check_positive(size=size)
+
+
+def test_a_key_is_one_random_key():
+    for key in (jax.random.key(0), jax.random.PRNGKey(0), jax.random.key(0, impl="rbg")):
+        _checks.check_key("rng", key)
+        jax.jit(lambda key: _checks.check_key("rng", key))(key)
+    for key, got in (
+        (0, "0"),
+        (jnp.zeros(2), "float32"),
+        (jax.random.split(jax.random.key(0)), "key<fry>"),
+        ("0", "'0'"),
+    ):
+        with pytest.raises(AssertionError, match=f"argument 'rng': wants one random key, .*, got {got}"):
+            _checks.check_key("rng", key)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        tasks.Dictionary(num_pairs=2).sample,
+        tasks.MultiQueryRecall().sample,
+        *(task().sample for task in tasks.algorithmic.TASKS.values()),
+        functools.partial(tasks.MazeTask().act, policy=None),
+        tasks.MazeTask().environment.reset,
+    ],
+    ids=lambda draw: getattr(draw, "__qualname__", "act"),
+)
+def test_an_episode_is_drawn_from_a_key(draw):
+    with pytest.raises(AssertionError, match=r"wants one random key, such as .*, got 0"):
+        draw(0)

@@ -4,6 +4,10 @@ Types: parameters are made as float32, also under `jax_enable_x64`. The state at
 of the parameters. Whatever is computed, the state, the output and the trace, is in the type of the parameters promoted
 with that of the inputs (`jnp.promote_types`), and symbols, which are integers, leave it at that of the parameters. So
 parameters and inputs in bfloat16 give bfloat16 throughout, and inputs in float64 give float64.
+
+Within a linen module a cell goes through `nn.scan(..., variable_broadcast="params", split_rngs={"params": False})` from
+`cell.initial_carry()` on, and through `nn.vmap`; `mnm_jax.unroll` does the same in less memory. `nn.RNN`, which wants
+batches, does not take it.
 """
 
 from mnm_jax.cells.attention import Attention, AttentionCarry

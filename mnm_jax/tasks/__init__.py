@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 from typing import Any
 
+from mnm_jax import _paths
 from mnm_jax.tasks import algorithmic, babi
 from mnm_jax.tasks.babi import Babi
 from mnm_jax.tasks.bandits import BanditTask
@@ -54,7 +55,7 @@ def find_task(name: str) -> type[Any]:
     try:
         task = getattr(importlib.import_module(module), of_module)
     except Exception as error:  # Whatever is wrong in the user's module.
-        raise ValueError(f"task {name!r}: cannot be imported: {error}") from error
+        raise ValueError(f"task {name!r}: cannot be imported: {error}{_paths.hint(error)}") from error
     if not isinstance(task, type) or not dataclasses.is_dataclass(task) or task.__hash__ is None:
         raise ValueError(f"task {name!r}: wants a class that is a frozen dataclass")
     has = {*dir(task), *(field.name for field in dataclasses.fields(task))}

@@ -97,6 +97,7 @@ class ActorCritic:
 
     def act(self, rng: jax.Array, policy: Policy) -> Any:
         """Lets an agent live for one episode."""
+        _checks.check_key("rng", rng)
         environment, params = self.environment, self.params
         rng, rng_reset = jax.random.split(rng)
         observation, state = environment.reset(rng_reset, params)

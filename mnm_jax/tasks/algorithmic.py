@@ -197,6 +197,7 @@ class Copy(BitTask):
 
     def sample(self, rng: jax.Array) -> Example:
         """Draws an episode; see `Task.sample`."""
+        _checks.check_key("rng", rng)
         rng_length, rng_bits = jax.random.split(rng)
         length = _draw_between(rng_length, self.min_length, self.max_length)
         return self._copy(_draw_bits(rng_bits, self.max_length, self.num_bits), length, self._num_copies)
@@ -255,6 +256,7 @@ class RepeatCopy(Copy):
 
     def sample(self, rng: jax.Array) -> Example:
         """Draws an episode; see `Task.sample`."""
+        _checks.check_key("rng", rng)
         rng_length, rng_repeats, rng_bits = jax.random.split(rng, 3)
         length = _draw_between(rng_length, self.min_length, self.max_length)
         repeats = _draw_between(rng_repeats, self.min_repeats, self.max_repeats)
@@ -320,6 +322,7 @@ class AssociativeRecall(BitTask):
 
     def sample(self, rng: jax.Array) -> Example:
         """Draws an episode; see `Task.sample`."""
+        _checks.check_key("rng", rng)
         rng_items, rng_bits, rng_query = jax.random.split(rng, 3)
         num_items = _draw_between(rng_items, self.min_items, self.max_items)
         vectors = _draw_bits(rng_bits, self.max_items * self.item_length, self.num_bits)
@@ -387,6 +390,7 @@ class PrioritySort(BitTask):
 
     def sample(self, rng: jax.Array) -> Example:
         """Draws an episode; see `Task.sample`."""
+        _checks.check_key("rng", rng)
         rng_bits, rng_priorities = jax.random.split(rng)
         vectors = _draw_bits(rng_bits, self.num_inputs, self.num_bits)
         priorities = jax.random.uniform(rng_priorities, (self.num_inputs,), jnp.float32, minval=-1.0)

@@ -116,6 +116,7 @@ class Dictionary:
         Returns:
           An `Example` of `num_steps` steps.
         """
+        _checks.check_key("rng", rng)
         rng_sources, rng_targets, rng_queries = jax.random.split(rng, 3)
         sources = distinct_numbers(rng_sources, self.num_pairs, self.max_num_pairs)
         sources = _digits(sources, self.source_alphabet_size, self.word_length)

@@ -120,7 +120,11 @@ class Maze:
 
         Returns:
           The observation, see `observe`, and the state.
+
+        Raises:
+          AssertionError: if there is no random key.
         """
+        _checks.check_key("key", key)
         state = State(
             position=self._cell(self.center),
             reward_position=self._draw_other_than(key, self.center),
@@ -149,6 +153,7 @@ class Maze:
           AssertionError: if the action is not a single integer.
           ValueError: if it is known, and none of the four.
         """
+        _checks.check_key("key", key)
         key_step, key_reset = jax.random.split(key)
         observation, state, reward, terminated, truncated, info = self.step_env(key_step, state, action, params)
         start = self.reset(key_reset, params)
@@ -160,6 +165,7 @@ class Maze:
     ) -> Transition:
         """One step that begins no new episode; otherwise as `step`."""
         params = self.default_params if params is None else params
+        _checks.check_key("key", key)
         _checks.check_index("action", action, (), self.num_actions)
         action = jnp.asarray(action, jnp.int32)
         target = state.position + jnp.array(MOVES, jnp.int32)[action]

@@ -95,6 +95,7 @@ class MultiQueryRecall:
         Returns:
           An `Example` of `num_steps` steps.
         """
+        _checks.check_key("rng", rng)
         rng_keys, rng_values, rng_gaps, rng_fillers = jax.random.split(rng, 4)
         num_symbols = self.vocabulary_size // 2
         keys = 1 + distinct_numbers(rng_keys, self.num_pairs, num_symbols - 1)

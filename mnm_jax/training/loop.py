@@ -14,7 +14,7 @@ import itertools
 import math
 import pathlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -134,7 +134,8 @@ def run(
       The `Report`.
 
     Raises:
-      ValueError: if there are no seeds, or if seeds or episodes cannot be shared out evenly over the devices.
+      ValueError: if there are no seeds, or they are no whole numbers, or if seeds or episodes cannot be shared out
+        evenly over the devices.
       SaveError: if something cannot be written.
       RestoreError: if there are checkpoints, but all damaged or of another training, or other ones for each process.
       NonFiniteError: if a loss or gradient is not finite, unless it is to be skipped.
@@ -143,8 +144,9 @@ def run(
     start = time.monotonic()
     deadline = start + max_seconds
     options = RunOptions() if options is None else options
-    if len(seeds) == 0:
-        raise ValueError("seeds is empty; want a whole number for each run, at least one")
+    if not isinstance(seeds, Iterable) or not len(seeds) or not all(map(_checks.is_whole, seeds)):
+        raise ValueError(f"argument 'seeds': wants a whole number for each run, at least one, got {seeds!r}")
+    seeds = tuple(map(int, seeds))
     check_divisible(options.parallel, settings, len(seeds))
     trainer = _Trainer(
         task,

@@ -86,7 +86,10 @@ WRONG = {
     "no models": (["--workdir=new", "--models="], "--models is empty; choose from mnm_p"),
     "stray argument": (["--workdir=new", "demo"], "unexpected argument 'demo'"),
     "not a writer": (["--workdir=new", "--models=os:getcwd"], "model 'os:getcwd': makes a str, not a Writer"),
-    "no such module": (["--workdir=new", "--models=none:rule"], "model 'none:rule': cannot make a writer: No module"),
+    "no such module": (
+        ["--workdir=new", "--models=none:rule"],
+        "'none:rule': cannot make a writer: No module .* PYTHONPATH",
+    ),
     "wrong option": (
         ["--workdir=new", "--config.model.rate_per=day"],
         "rate_per must be one of 'step', 'head', 'layer'",

@@ -82,7 +82,7 @@ WRONG = {
     ),
     "no such module": (
         ["--workdir=new", "--task=none:Delay"],
-        "task 'none:Delay': cannot be imported: No module named 'none'",
+        "task 'none:Delay': cannot be imported: No module named 'none'; .* PYTHONPATH",
     ),
     "not frozen": (
         ["--workdir=new", "--task=delay:Loose"],

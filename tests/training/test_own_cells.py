@@ -105,8 +105,9 @@ def test_without_a_terminal_a_run_tells_in_lines_what_it_does(tmp_path, capsys):
 
 
 def test_no_seeds_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^seeds is empty; want a whole number for each run, at least one$"):
-        training.run(TASK, CELL, SETTINGS, (), tmp_path)
+    for seeds in ((), 3, (0.5,)):
+        with pytest.raises(ValueError, match=rf"^argument 'seeds': wants a whole .*, got {re.escape(repr(seeds))}$"):
+            training.run(TASK, CELL, SETTINGS, seeds, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -149,6 +149,7 @@ def sample(rng: jax.Array, bucket: Bucket) -> Example:
     Returns:
       The episode.
     """
+    _checks.check_key("rng", rng)
     rng_task, rng_row = jax.random.split(rng)
     share = jax.random.uniform(rng_task, dtype=jnp.float32)
     task = jnp.searchsorted(jnp.asarray(bucket.cumulative_shares), share, side="right")
