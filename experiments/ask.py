@@ -16,6 +16,7 @@ The parameters are those that were best on the validation stories.
 import contextlib
 import difflib
 import functools
+import io
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -127,9 +129,9 @@ def ask(loaded: training.Loaded, symbols: Sequence[int]) -> tuple[str, float, li
         print(f"Reading {len(symbols):,} words and marks ...", file=sys.stderr, flush=True)
     inputs = np.zeros((num_steps, *steps.shape[1:]), np.int32)
     inputs[: len(steps)] = steps
-    none = np.zeros(num_steps, np.int32)
-    read = inputs if inputs.ndim == 1 else Sentence(inputs)
-    example = Example(read, none, none.astype(bool), np.int32(len(steps)), np.int32(0))
+    none, symbols_read = jnp.zeros(num_steps, jnp.int32), jnp.asarray(inputs)
+    read = symbols_read if inputs.ndim == 1 else Sentence(symbols_read)
+    example = Example(read, none, none.astype(bool), jnp.int32(len(steps)), jnp.int32(0))
     outputs, trace = _read(loaded.cell, loaded.variables, example)
     probabilities = np.asarray(jax.nn.softmax(outputs[last]))
     answer = int(probabilities.argmax())
@@ -248,7 +250,8 @@ def _in_its_sentence(words: Sequence[str], step: int) -> str:
 
 def _prompt(run: str) -> Iterator[str]:
     """The lines that are typed, or come from elsewhere; they can be edited at a terminal."""
-    sys.stdin.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="backslashreplace")
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         print(_HELLO.format(run=run), flush=True)
@@ -304,7 +307,8 @@ def _load(run: str) -> tuple[training.Loaded, Iterable[str]]:
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
     if not isinstance(loaded.task, Babi):
-        raise command_line.UsageError(f"{run} was trained on {loaded.configuration.experiment}, not on bAbI")
+        trained_on = type(loaded.task).__name__ if loaded.configuration is None else loaded.configuration.experiment
+        raise command_line.UsageError(f"{run} was trained on {trained_on}, not on bAbI")
     return loaded, lines
 
 

@@ -150,7 +150,8 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
 
 def _first_held_out(task: Babi, settings: training.TrainingSettings) -> babi.Example:
     """A validation episode of the shortest shape."""
-    return jax.tree.map(lambda leaf: leaf[0], training.held_out(task, settings)[0])
+    example: babi.Example = jax.tree.map(lambda leaf: leaf[0], training.held_out(task, settings)[0])
+    return example
 
 
 def _write(path: pathlib.Path, contents: dict[str, Any]) -> None:
@@ -164,7 +165,7 @@ def tokens_per_second(configuration: training.Configuration, directory: pathlib.
       The median over the intervals between evaluations, for the first ones compile; `None` if there was none yet.
     """
     timing = [json.loads(line) for line in (directory / training.TIMING).read_text().splitlines()]
-    tokens = collections.defaultdict(float)
+    tokens: dict[int, float] = collections.defaultdict(float)
     for line in map(json.loads, (directory / training.METRICS).read_text().splitlines()):
         tokens[line["update"]] += configuration.training.batch_size * (line.get("train_num_tokens") or 0.0)
     speeds = [

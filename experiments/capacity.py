@@ -22,11 +22,12 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
@@ -121,8 +122,11 @@ def load_subjects(directory: pathlib.Path, num_draws: int) -> list[Subject]:
         own = _stack([own_draws(task, cell, each, num_draws) for each in variables])
     setting = _stack([each.setting for each in trained])
     mean = {name: value.mean(axis=0) for name, value in setting.items()}
-    is_normal = [getattr(cell, f"{name}_normalization", "rms") == "rms" for name in ("key", "value")]
-    subject = functools.partial(Subject, model=configuration.model, store=store, normalize=tuple(is_normal))
+    is_normal = (
+        getattr(cell, "key_normalization", "rms") == "rms",
+        getattr(cell, "value_normalization", "rms") == "rms",
+    )
+    subject = functools.partial(Subject, model=configuration.model, store=store, normalize=is_normal)
     return [
         subject(
             kind="trained",
@@ -163,9 +167,11 @@ def own_draws(task: Dictionary, cell: nn.Module, variables: PyTree, num_draws: i
     trace = mnm.unroll_batch(cell, variables, inputs).trace
     rate = np.asarray(trace.rate).reshape(num_draws, task.num_pairs, pair_size, -1).mean(axis=-1)
     strongest = rate.argmax(axis=2) + np.arange(0, inputs.shape[1], pair_size)
-    pick = lambda leaf: np.take_along_axis(np.asarray(leaf)[:, :, 0], strongest[..., None], axis=1)  # noqa: E731
-    keys, values = pick(trace.write_keys), pick(trace.write_values)
-    return Draws(Pairs(keys, values), np.roll(values[:, 0], 1, axis=0))
+    keys, values = (
+        jnp.asarray(np.take_along_axis(np.asarray(leaf)[:, :, 0], strongest[..., None], axis=1))
+        for leaf in (trace.write_keys, trace.write_values)
+    )
+    return Draws(Pairs(keys, values), jnp.roll(values[:, 0], 1, axis=0))
 
 
 def references(settings: models.ModelSettings) -> list[Subject]:
@@ -173,7 +179,7 @@ def references(settings: models.ModelSettings) -> list[Subject]:
     spec = settings.memory_spec
     linear = rules.gated_delta().fit(spec)
     whole = {"rate": 1.0}  # A linear memory takes a pair at once.
-    chosen = [
+    chosen: list[tuple[str, stores.Store, Sequence[stores.Setting]]] = [
         ("delta_rule", stores.written(rules.gated_delta(), linear), [whole | {"keep": 1.0}]),
         ("outer_product", stores.written(stores.outer_product(), linear), [whole]),
         *((store.__name__, store(spec), store(spec).candidates()) for store in _TABLES),
@@ -208,10 +214,7 @@ def measure(subject: Subject, options: Options) -> list[Measured]:
 
     def at(kind: str, setting: stores.Setting, draws: Draws, tried: list[dict[str, float]]) -> Measured:
         found, curves = capacity.measure(store, params, setting, draws, _COSINES)
-        held, most = (
-            capacity.interval(found, functools.partial(statistic, curves["found"].x))
-            for statistic in (capacity.pairs_held, capacity.most_found)
-        )
+        numbers = curves["found"].x
         return Measured(
             model=subject.model,
             kind=kind,
@@ -224,15 +227,15 @@ def measure(subject: Subject, options: Options) -> list[Measured]:
             max_pairs=draws.pairs.keys.shape[2],
             setting=_numbers(setting),
             tried=tried,
-            held=tuple(map(float, held)),
-            most=tuple(map(float, most)),
+            held=_interval(found, functools.partial(capacity.pairs_held, numbers)),
+            most=_interval(found, functools.partial(capacity.most_found, numbers)),
             curves=curves,
         )
 
     results = []
     if subject.setting is not None:
         results.append(at("trained", subject.setting, draws, []))
-    if subject.own is not None:
+    if subject.setting is not None and subject.own is not None:
         results.append(at("own", subject.setting, subject.own, []))
     search = draw(1, min(options.num_draws, _SEARCH_DRAWS)).pairs
     best, held = capacity.best_setting(counts, store, params, subject.candidates, search)
@@ -241,6 +244,11 @@ def measure(subject: Subject, options: Options) -> list[Measured]:
     ]
     kind = "tuned" if subject.kind == "trained" else subject.kind
     return [*results, at(kind, capacity.spread(best, num_seeds), draws, tried)]
+
+
+def _interval(found: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
+    mean, low, high = map(float, capacity.interval(found, statistic))
+    return mean, low, high
 
 
 def _numbers(setting: stores.Setting) -> dict[str, float]:

@@ -95,13 +95,14 @@ def _help_page(document: str, default_config: str | None) -> str:
     if default_config is not None:
         path, _, name = default_config.partition(":")
         _, _, about = docstring(pathlib.Path(path)).partition("\n\n")
-        parts.append(f"Configurations, --config=NAME, {name} if not given:\n\n{about}")
+        default = f", {name} if not given" if name else ""
+        parts.append(f"Configurations, --config=NAME{default}:\n\n{about}")
     return "\n\n".join(parts)
 
 
 def docstring(path: pathlib.Path) -> str:
     """What a module says of itself, without importing it."""
-    return ast.get_docstring(ast.parse(path.read_text()))
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
 
 
 def _as_called(text: str) -> str:
@@ -117,12 +118,13 @@ def _describe_flags() -> Iterator[str]:
     ours = [module for module in of_modules if module.startswith("experiments.") or module == sys.argv[0]]
     for flag in (flag for module in reversed(ours) for flag in of_modules[module]):
         value = "" if isinstance(flag, flags.BooleanFlag) else f"={flag.name.rpartition('_')[2].upper()}"
-        text = flag.help
+        text = flag.help or ""
         if isinstance(flag, flags.EnumFlag):
-            choices, _, text = flag.help.partition(": ")
+            choices, _, text = text.partition(": ")
             value = f"={choices.strip('<>')}"
         if flag.default not in (None, False):
-            text += f" (default {flag.default_as_str.strip(chr(39))})"
+            default = flag.default_as_str or ""
+            text += f" (default {default.strip(chr(39))})"
         lines = textwrap.wrap(text, _WIDTH - _INDENT)
         yield f"  --{flag.name}{value}".ljust(_INDENT - 1) + " " + ("\n" + " " * _INDENT).join(lines)
 
@@ -138,7 +140,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = FLAGS(argv)
         if FLAGS["verbosity"].using_default_value:
-            FLAGS.verbosity = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
+            FLAGS["verbosity"].value = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
         if "config" in FLAGS:
             list(FLAGS.config or ())  # A configuration file that cannot be read is reported at the first look only.
     except (AttributeError, KeyError) as error:
@@ -185,7 +187,7 @@ def _complete_config(argv: list[str], default_config: str) -> None:
 
 def _unknown_key(argv: Sequence[str]) -> str | None:
     """Says which `--config.KEY` is not in the configuration, and which keys are."""
-    path, _, name = flag_value(argv, "config").partition(":")
+    path, _, name = (flag_value(argv, "config") or "").partition(":")
     config = runpy.run_path(path)["get_config"](*[name] * bool(name))
     for argument in argv:
         if not argument.lstrip("-").startswith("config."):

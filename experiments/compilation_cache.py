@@ -19,7 +19,7 @@ def use() -> None:
 
     A directory that cannot be written is warned of.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]  # JAX defines it at run time.
         return
     directory = _paths.user_cache() / "mnm_jax" / "xla" / _processor()
     try:

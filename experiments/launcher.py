@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import jax
 from absl import flags
@@ -21,6 +21,8 @@ from ml_collections.config_flags import config_path
 from experiments import command_line, compilation_cache, workdirs
 from experiments.interruption import Interruption
 from mnm_jax import _paths, models, tasks, training
+from mnm_jax.training.devices import Parallel
+from mnm_jax.training.loop import OnNonfinite
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A NAME of those below, or FILE:NAME of your own; --config.KEY=VALUE sets any value of it."
@@ -60,7 +62,7 @@ class Experiment:
     Attributes:
       name: of the task, see `tasks.find_task`; a configuration may name another one as its `experiment`.
       default_config: `FILE:NAME` of the configuration that is used without `--config`.
-      introduce: prints what there is to know of the task before training.
+      introduce: `introduce(task, settings)` prints what there is to know of the task before training.
       conclude: `conclude(configuration, report, directory)` writes into a model's directory what is to be known of the
         trained model. Called whenever a run ends, finished or not.
       products: the files that `conclude` writes for a finished run.
@@ -71,7 +73,7 @@ class Experiment:
 
     name: str
     default_config: str
-    introduce: Callable[[training.Task, training.TrainingSettings], None]
+    introduce: Callable[[Any, training.TrainingSettings], None]
     conclude: Callable[[training.Configuration, training.Report, pathlib.Path], None]
     products: tuple[str, ...]
     report: Callable[[pathlib.Path], None]
@@ -93,7 +95,7 @@ def run(experiment: Experiment, instead: Callable[[], bool] = lambda: False) -> 
         if not instead():
             _train_all(experiment, is_config_given)
 
-    document = sys.modules[experiment.introduce.__module__].__doc__
+    document = sys.modules[experiment.introduce.__module__].__doc__ or ""
     command_line.run(main, document=document, default_config=experiment.default_config)
 
 
@@ -256,11 +258,11 @@ def _parse(
     workdir = _paths.expand(_WORKDIR.value)
     try:
         options = training.RunOptions(
-            _PARALLEL.value,
+            cast(Parallel, _PARALLEL.value),
             _SAVE_MINUTES.value,
             _SAVE_UPDATES.value,
             _KEEP.value,
-            _ON_NONFINITE.value,
+            cast(OnNonfinite, _ON_NONFINITE.value),
             _TENSORBOARD.value,
         )
         saved = workdirs.saved_configurations(workdir, is_resumed=_RESUME.value)
@@ -304,7 +306,11 @@ def _configure_all(experiment: Experiment, saved: Mapping[str, training.Configur
 
 def _to_config(configuration: training.Configuration) -> ConfigDict:
     """A configuration as a configuration file would give it."""
-    parts = {"task": configuration.task, "model": configuration.model_settings, "training": configuration.training}
+    parts: dict[str, Any] = {
+        "task": configuration.task,
+        "model": configuration.model_settings,
+        "training": configuration.training,
+    }
     config = ConfigDict({name: dataclasses.asdict(part) for name, part in parts.items()})
     config.experiment = configuration.experiment
     del config.training["meta_weight"]  # It follows from the model.
@@ -337,7 +343,7 @@ def _start_processes() -> None:
         raise command_line.UsageError(
             f"{', '.join(missing)} is missing: several processes need all of --{', --'.join(given)}"
         )
-    if _PROCESS_ID.value >= _NUM_PROCESSES.value:
+    if int(_PROCESS_ID.value or 0) >= int(_NUM_PROCESSES.value or 0):
         raise command_line.UsageError(
             f"--process_id={_PROCESS_ID.value} must be below --num_processes={_NUM_PROCESSES.value}"
         )

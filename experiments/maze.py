@@ -62,7 +62,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     seeds = range(len(configuration.seeds))
     variables = [jax.tree.map(lambda leaf, i=i: leaf[i], report.state.variables) for i in seeds]
     lives = [live(task, cell, of_seed) for of_seed in variables]
-    arrays = {
+    arrays: dict[str, Any] = {
         "update": np.array(report.update),
         "rewards": np.stack([life.rewards for life in lives]),
         "positions": lives[0].positions[0],
@@ -78,7 +78,8 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
 
 def live(task: MazeTask, cell: nn.Module, variables: PyTree) -> Lifetime:
     """The test episodes of one agent, on the host; each leaf with a leading axis of episodes."""
-    return jax.device_get(_live(task, cell, variables))
+    lives: Lifetime = jax.device_get(_live(task, cell, variables))
+    return lives
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

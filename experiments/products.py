@@ -1,7 +1,7 @@
 """What the experiments write about a trained model."""
 
 import pathlib
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,11 @@ from mnm_jax.training.identity import flatten
 PyTree = Any
 
 
-def save_episode(task: training.Task, cell: nn.Module, variables: PyTree, example: Any, path: pathlib.Path) -> None:
+class _Spells(Protocol):
+    def symbols(self, example: Any, /) -> list[str]: ...
+
+
+def save_episode(task: _Spells, cell: nn.Module, variables: PyTree, example: Any, path: pathlib.Path) -> None:
     """Saves what the memory of the first seed does in an episode, for a cell that has one.
 
     Args:

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 import sys
 import types
 
@@ -40,6 +41,16 @@ def test_the_readme_is_filled_in_and_its_links_lead_somewhere():
         if heading:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), flags=re.MULTILINE)
             assert heading in [title.lower().replace(" ", "-") for title in headings], target
+
+
+def test_on_a_package_index_it_has_no_links_into_the_repository(monkeypatch):
+    given = {}
+    monkeypatch.setitem(sys.modules, "setuptools", types.SimpleNamespace(setup=given.update))
+    runpy.run_path(str(pathlib.Path(__file__).parents[1] / "setup.py"))
+    text = given["long_description"]
+    assert re.findall(r"\]\((?!http)[^)]*\)", text) == []
+    assert re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) == BLOCKS
+    assert re.findall(r"^#+ .*$", text, flags=re.MULTILINE) == re.findall(r"^#+ .*$", README, flags=re.MULTILINE)
 
 
 def test_the_writer_of_the_readme_is_short():

@@ -7,6 +7,8 @@
 `pairs{4,8,16}_length{1,2,4}`: the sweep of the paper, with memory and controller of 100.
 """
 
+from typing import Any
+
 import ml_collections
 
 from experiments.configs.common import make_config
@@ -14,7 +16,7 @@ from mnm_jax import models, training
 from mnm_jax.tasks.dictionary import Dictionary
 
 SWEEP = {f"pairs{pairs}_length{length}": (pairs, length) for pairs in (4, 8, 16) for length in (1, 2, 4)}
-TAKEOFF = {
+TAKEOFF: dict[str, dict[str, Any]] = {
     "takeoff": {},
     # What a one-hot input gives under the usual fan-in initialisation, with the 22 symbols of this task.
     "takeoff_fan_in_inputs": {"embedding_scale": 22**-0.5},

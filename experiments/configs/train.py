@@ -27,7 +27,7 @@ def get_config(name: str = "") -> ml_collections.ConfigDict:
     return config
 
 
-def _default(field: dataclasses.Field, hint: Any) -> Any:
+def _default(field: dataclasses.Field[Any], hint: Any) -> Any:
     """What a field is if it is not given; where that is nothing or `None`, a place for a value of its type."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()

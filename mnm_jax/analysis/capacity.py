@@ -298,7 +298,7 @@ def curves(counts: Sequence[int], result: Recall) -> Curves:
     return Curves(share, mean, found[..., 0], error[..., 0], *by_age)
 
 
-def pairs_held(counts: Sequence[int], found: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+def pairs_held(counts: Sequence[int] | np.ndarray, found: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
     """How many pairs a memory holds: up to what number of pairs it finds a share of `threshold` or more.
 
     Between two numbers of pairs the share is taken to fall along a line. A memory that holds nothing gets little more
@@ -324,7 +324,7 @@ def pairs_held(counts: Sequence[int], found: np.ndarray, threshold: float = THRE
     return np.where(next_index == 0, 0, numbers[left] + fraction * (numbers[right] - numbers[left]))
 
 
-def most_found(counts: Sequence[int], found: np.ndarray) -> np.ndarray:
+def most_found(counts: Sequence[int] | np.ndarray, found: np.ndarray) -> np.ndarray:
     """How many pairs a memory finds at most, of however many were written: the largest product of number and share.
 
     Args:

@@ -10,13 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-from matplotlib.typing import LineStyleType
+from matplotlib.typing import FillStyleType, LineStyleType
 
 from mnm_jax.analysis import panels, style, tables
 from mnm_jax.analysis.capacity import THRESHOLD, Curve, Measured
 
-# Colour, dashes, label and marker of each curve.
-_Lines = Mapping[str, tuple[str, LineStyleType, str, str | None]]
 _PAPER = ("mnm_p", "mnm_g")
 _REFERENCES = {
     "delta_rule": style.Style("Delta rule, linear", "#404040", "p", style.DASH_DOT),
@@ -24,7 +22,7 @@ _REFERENCES = {
 }
 _TABLES = ("salu", "ntm", "dnc", "attention")
 # Here the dashes tell how a memory was used; those of a reference, of which there is one kind, are its own.
-_KINDS = {
+_KINDS: dict[str, tuple[str, LineStyleType | None, FillStyleType]] = {
     "trained": ("trained", style.SOLID, "full"),
     "own": ("trained, own pairs", style.DASH_DOT, "top"),
     "tuned": ("trained, best rate", style.DOTTED, "left"),

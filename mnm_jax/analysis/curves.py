@@ -3,6 +3,7 @@
 Axes: `S` seeds, `X` points on the horizontal axis.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -101,7 +102,8 @@ def reward_curves(runs: Sequence[Run], title: str, levels: Mapping[str, float]) 
 
 
 def _environment_steps(run: Run) -> np.ndarray:
-    return run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
+    steps: np.ndarray = run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
+    return steps
 
 
 def visit_curves(runs: Sequence[Run], steps: Mapping[str, np.ndarray], title: str) -> Figure:
@@ -145,7 +147,7 @@ def generalization_curves(
     looks = style.styles([run.model for run in runs])
     dashes = dict(zip(levels, panels.REFERENCE_DASHES, strict=False))
 
-    def prepare(axes: Axes, metric: str) -> None:
+    def prepare(metric: str, axes: Axes) -> None:
         for name, level in levels.items():
             numbers = sorted(level)
             accuracies = [level[number][metric] for number in numbers]
@@ -156,7 +158,7 @@ def generalization_curves(
     charts = [
         Chart(
             [Curve(looks[run.model], run.sizes, run.generalization[metric]) for run in runs],
-            lambda axes, metric=metric: prepare(axes, metric),
+            functools.partial(prepare, metric),
             _QUANTITIES[metric],
         )
         for metric in metrics
@@ -184,8 +186,8 @@ def _size_axis(axes: Axes, ticks: Sequence[int]) -> None:
 
 def _name_size(axes: Axes, trained_size: int) -> None:
     """Writes above its line with how many pairs the models were trained."""
-    above = {"transform": axes.get_xaxis_transform(), "size": panels.SMALL, "ha": "center"}
-    axes.text(trained_size, 1.02, f"trained on {trained_size}", **above)
+    place = axes.get_xaxis_transform()
+    axes.text(trained_size, 1.02, f"trained on {trained_size}", transform=place, size=panels.SMALL, ha="center")
 
 
 def recall_curves(
@@ -273,7 +275,7 @@ def comparison(runs: Mapping[str, Run], title: str) -> Figure:
     return figure
 
 
-def _scale_of(metric: str) -> Callable[[Axes], None]:
+def _scale_of(metric: str) -> Callable[[Axes], object]:
     """What makes the vertical axis that of a metric."""
 
     def scale(axes: Axes) -> None:
@@ -362,5 +364,11 @@ def _title(figure: Figure, runs: Sequence[Run], title: str) -> None:
 
 def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
     if handles:
-        place = {"loc": "outside lower center", "ncols": 3, "frameon": False, "handlelength": 4}
-        figure.legend(handles=list(handles), **place, fontsize=panels.SMALL)
+        figure.legend(
+            handles=list(handles),
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+            handlelength=4,
+            fontsize=panels.SMALL,
+        )

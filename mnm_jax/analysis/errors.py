@@ -278,9 +278,10 @@ def heat_map(models: Sequence[Errors], title: str) -> Figure:
     figure = Figure(figsize=(0.9 * num_columns + 3.6, 0.24 * num_rows + 1.4), layout="constrained", dpi=150)
     axes = figure.subplots()
     # A guess between two answers is wrong half of the time.
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=max(50.0, values.max()), aspect="auto")
+    most = max(50.0, values.max())
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=most, aspect="auto")
     for (k, i), value in np.ndenumerate(values):
-        color = "white" if image.norm(value) > 0.6 else "black"
+        color = "white" if value > 0.6 * most else "black"
         axes.text(i, k, f"{value:.1f}", ha="center", va="center", color=color, size=8)
     names = [f"{task} {TASK_NAMES[task].replace('-', ' ')}" for task in models[0].tasks]
     axes.set_yticks(range(num_rows), [*names, "mean over tasks"], size=8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ FORMATS = ("png", "pdf", "svg")
 
 # What would differ from one drawing to the next; and letters that stay letters.
 _METADATA = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-_FONTS = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "mnm_jax"}
+_FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "mnm_jax"}
 
 
 class Output:

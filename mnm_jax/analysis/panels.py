@@ -14,14 +14,16 @@ import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, Formatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.typing import LineStyleType
 
 from mnm_jax.analysis import style
 
 CONFIDENCE = 0.95
 REFERENCE_COLOR = "0.35"
-REFERENCE_DASHES = (":", "--", "-.")
+REFERENCE_DASHES: tuple[LineStyleType, ...] = (":", "--", "-.")
 SMALL = 8.5
 """Size of the text beside lines, in points."""
 
@@ -62,7 +64,7 @@ class Chart(NamedTuple):
     """
 
     curves: Sequence[Curve]
-    prepare: Callable[[Axes], None]
+    prepare: Callable[[Axes], object]
     label: str
     levels: Mapping[str, float] = types.MappingProxyType({})
     show_seeds: bool = True
@@ -137,7 +139,7 @@ def draw(charts: Sequence[Chart], width: float = 8.0) -> tuple[Figure, list[list
             _fill(axes, chart, k if crowded else None)
             is_lowest = k + num_columns >= len(chart.curves) or not crowded
             axes.tick_params(labelbottom=is_lowest and (crowded or i == len(charts) - 1), labelleft=column == 0)
-            axes.yaxis.label.set_size(SMALL if crowded else 10)
+            axes.yaxis.label.set_fontsize(SMALL if crowded else 10)
             if column == 0 and row == (num_rows[i] - 1) // 2:
                 axes.set_ylabel(chart.label)
             own.append(axes)
@@ -148,7 +150,7 @@ def draw(charts: Sequence[Chart], width: float = 8.0) -> tuple[Figure, list[list
 def name_horizontal_axis(panels: Sequence[Sequence[Axes]], label: str) -> None:
     """Names the horizontal axis of what `draw` made: once, in the middle."""
     axes = panels[-1][-min(2, len(panels[-1]))]
-    axes.set_xlabel(label, size=axes.yaxis.label.get_size())
+    axes.set_xlabel(label, size=axes.yaxis.label.get_fontsize())
 
 
 def _fill(axes: Axes, chart: Chart, highlighted: int | None) -> None:
@@ -213,7 +215,10 @@ def name_ends(axes: Axes, chart: Chart) -> None:
     Curves that end where the panel does are named in the margin, at least a line apart; the others where they end. What
     there is no room for in the margin is left to the legend. Call it when the limits of the axes are final.
     """
-    inches = (axes.get_figure().get_figheight() - 1.9) / axes.get_gridspec().nrows  # 1.9: title and legend, about.
+    figure, grid = axes.get_figure(), axes.get_gridspec()
+    assert isinstance(figure, Figure)  # As `draw` made them.
+    assert isinstance(grid, GridSpec)
+    inches = (figure.get_figheight() - 1.9) / grid.nrows  # 1.9: title and legend, about.
     gap = _LINE_SPACING * SMALL / 72 / inches
     to_fraction = axes.transData + axes.transAxes.inverted()
     margin: list[tuple[str, float, float, float, str]] = []
@@ -229,8 +234,17 @@ def name_ends(axes: Axes, chart: Chart) -> None:
             margin.append((name, x, y, height, color))
         else:
             halo = [withStroke(linewidth=2.5, foreground="white")]
-            beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
-            axes.annotate(name, (x, y), **beside, size=SMALL, color=color, path_effects=halo, zorder=5)
+            axes.annotate(
+                name,
+                (x, y),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                size=SMALL,
+                color=color,
+                path_effects=halo,
+                zorder=5,
+            )
     for name, level in chart.levels.items():
         edge = axes.get_xlim()[1]
         height = to_fraction.transform((edge, level))[1]
@@ -257,7 +271,8 @@ def spread(heights: Sequence[float], gap: float) -> np.ndarray:
     """Moves ascending heights in 0 to 1 as little as possible, in the mean square, so that they are `gap` apart."""
     steps = gap * np.arange(len(heights))
     moved = scipy.optimize.isotonic_regression(np.asarray(heights, float) - steps).x if len(heights) else steps
-    return np.clip(moved, 0, max(0.0, 1 - gap * (len(heights) - 1))) + steps
+    apart: np.ndarray = np.clip(moved, 0, max(0.0, 1 - gap * (len(heights) - 1))) + steps
+    return apart
 
 
 def finish(axes: Axes) -> None:
@@ -292,7 +307,8 @@ def training_axis(axes: Axes, xs: Sequence[np.ndarray], formatter: Formatter | N
     shortest = min(float(x[-1]) for x in xs)
     formatter = formatter or StrMethodFormatter("{x:,.0f}")
     if longest <= _UNEQUAL * shortest or not shortest:
-        few = 3 if axes.get_gridspec().ncols > 1 else 6
+        grid = axes.get_gridspec()
+        few = 3 if grid is not None and grid.ncols > 1 else 6
         axes.xaxis.set_major_locator(MaxNLocator(few, integer=True, steps=(1, 2, 5, 10)))
         axes.xaxis.set_major_formatter(formatter)
         axes.set_xlim(-0.02 * longest, 1.02 * longest)

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mnm_jax.analysis import style
 
@@ -104,8 +105,8 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
     num_heads = episode["write_keys"].shape[1]
     heights = [_PANEL_INCHES, _PANEL_INCHES] + [0.8, 1.3] * show_writes
     beside = 2.7 if max(map(len, labels)) == 1 else 3.6  # Titles, names and the bar; words need more than characters.
-    drawing = Figure(figsize=(_WIDTH, sum(heights) + beside), layout="constrained", dpi=150)
-    drawing.get_layout_engine().set(w_pad=0.05, h_pad=0.06)
+    layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
+    drawing = Figure(figsize=(_WIDTH, sum(heights) + beside), layout=layout, dpi=150)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
     drawing.suptitle(f"{title}\nCosine similarity of a step (row) with the steps before it (column){heads}", size=10.5)
     grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
@@ -133,7 +134,7 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
 
 def _label_steps(axis: Axis, labels: Sequence[str], inches: float) -> None:
     """Writes what was read at each step, or at as many as there is room for, evenly spaced."""
-    is_vertical = axis.axis_name == "x" and max(map(len, labels)) > 1
+    is_vertical = isinstance(axis, XAxis) and max(map(len, labels)) > 1
     every = math.ceil(len(labels) * _LABEL_POINTS / (72 * inches))
     steps = range(0, len(labels), every)
     # A dollar sign is a character like any other here.
@@ -156,8 +157,16 @@ def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.nda
     rate_axes.tick_params(axis="x", labelbottom=False, length=0)
     rate_axes.set_xlim(-0.7, len(steps) - 0.3)
     for name, look in zip(WRITE_FIELDS[1:], style.series(["before the write", "after the write"]), strict=True):
-        line = {"color": look.color, "marker": look.marker, "linestyle": look.dashes, "label": look.label}
-        error_axes.plot(steps, episode[name], **line, linewidth=1.2, markersize=3)
+        error_axes.plot(
+            steps,
+            episode[name],
+            color=look.color,
+            marker=look.marker,
+            linestyle=look.dashes,
+            label=look.label,
+            linewidth=1.2,
+            markersize=3,
+        )
     error_axes.legend(frameon=False, fontsize=8, ncols=2)
     error_axes.set_ylim(bottom=0)
     error_axes.set_ylabel("error at the write key\n(mean squared)", size=8.5)

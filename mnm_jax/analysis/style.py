@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.typing import LineStyleType
+from matplotlib.typing import FillStyleType, LineStyleType
 
 SOLID: LineStyleType = "-"
 DASHED: LineStyleType = (0, (5, 2))
@@ -31,7 +31,7 @@ class Style(NamedTuple):
     color: str
     marker: str
     dashes: LineStyleType = SOLID
-    fill: str = "full"
+    fill: FillStyleType = "full"
 
 
 # Two models differ in their dashes, or else in lightness by so much that grey print shows it, as does an eye without
@@ -65,7 +65,7 @@ _OTHERS = (
 )
 
 # What tells the runs of one model apart, beside the dashes.
-_FILLS = ("full", "none", "left")
+_FILLS: tuple[FillStyleType, ...] = ("full", "none", "left")
 _BRIGHTNESSES = (1.0, 0.7, 0.45)
 
 
@@ -124,4 +124,5 @@ def series(labels: Sequence[str]) -> list[Style]:
 
 def shade(color: str, brightness: float) -> str:
     """A darker one of a colour: `brightness` times each channel, 0 to 1."""
-    return to_hex([brightness * channel for channel in to_rgb(color)])
+    red, green, blue = (brightness * channel for channel in to_rgb(color))
+    return to_hex((red, green, blue))
