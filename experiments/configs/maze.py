@@ -8,6 +8,8 @@
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
 
+from typing import Any
+
 import ml_collections
 
 from experiments.configs.common import make_config
@@ -17,7 +19,7 @@ from mnm_jax.tasks import MazeTask
 NAMES = ("small", "miconi", "fast", "size9", "tiny")
 
 # With a constant rate MNM-p is unsteady: its gradients grow as it learns, and a seed fell back from 170 to 98.
-_STEADY = {"learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 4.0}
+_STEADY: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "clip_norm": 4.0}
 
 
 def get_config(name: str = "small") -> ml_collections.ConfigDict:

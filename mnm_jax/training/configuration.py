@@ -32,7 +32,7 @@ class Configuration:
       experiment: the name of the task; see `tasks.find_task`.
       model: the name of the model; see `models.find_writer`.
       seeds: one run for each.
-      task: the task.
+      task: the task, of a class that `experiment` names.
       model_settings: sizes and options of the model.
       training: how to train it.
     """
@@ -40,7 +40,7 @@ class Configuration:
     experiment: str
     model: str
     seeds: tuple[int, ...]
-    task: AnyTask
+    task: Any
     model_settings: models.ModelSettings
     training: TrainingSettings
 

@@ -37,6 +37,7 @@ CHECKPOINTS = "checkpoints"
 # A chunk is so long that starting it costs nothing beside it, and so short that one can wait for its end.
 _CHUNK_SECONDS = 2.0
 
+OnNonfinite = Literal["stop", "skip"]
 EvaluationCallback = Callable[[int, Mapping[str, np.ndarray]], None]
 
 
@@ -62,7 +63,7 @@ class RunOptions:
     save_minutes: float = 5.0
     save_updates: int | None = None
     keep: int = 3
-    on_nonfinite: Literal["stop", "skip"] = "stop"
+    on_nonfinite: OnNonfinite = "stop"
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
