@@ -36,6 +36,7 @@ from mnm_jax import models, policy, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis.lifetimes import LIFETIMES
 from mnm_jax.tasks import MazeTask
+from mnm_jax.tasks.actor_critic import ActorCritic
 from mnm_jax.tasks.maze_task import Lifetime
 
 _WATCH = flags.DEFINE_string("watch", None, "A trained agent, to watch it instead of training one.")
@@ -76,14 +77,13 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     write_whole(directory / LIFETIMES, file.getvalue())
 
 
-def live(task: MazeTask, cell: nn.Module, variables: PyTree) -> Lifetime:
+def live(task: ActorCritic, cell: nn.Module, variables: PyTree) -> Any:
     """The test episodes of one agent, on the host; each leaf with a leading axis of episodes."""
-    lives: Lifetime = jax.device_get(_live(task, cell, variables))
-    return lives
+    return jax.device_get(_live(task, cell, variables))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _live(task: MazeTask, cell: nn.Module, variables: PyTree) -> Lifetime:
+def _live(task: ActorCritic, cell: nn.Module, variables: PyTree) -> Any:
     rngs = jax.random.split(jax.random.key(_TEST_SEED), _TEST_EPISODES)
     return jax.vmap(lambda rng: task.act(rng, policy(cell, variables)))(rngs)
 
@@ -128,7 +128,7 @@ def watch(run: str) -> None:
         raise command_line.UsageError(error) from error
     task = loaded.task
     if not isinstance(task, MazeTask):
-        raise command_line.UsageError(f"{run} was trained on {loaded.configuration.experiment}, not in the maze")
+        raise command_line.UsageError(f"{run} was trained on {type(task).__name__}, not in the maze")
     life = task.act(jax.random.key(_TEST_SEED), policy(loaded.cell, loaded.variables))
     try:
         for frame in frames(task, jax.device_get(life)):

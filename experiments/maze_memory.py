@@ -93,6 +93,7 @@ def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
             agents[run.model] = measure(task, of_seeds, num_episodes)
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
+    assert task is not None  # There is a run in each directory.
     return {"task": dataclasses.asdict(task), "episodes": num_episodes, "agents": agents}
 
 

@@ -123,8 +123,8 @@ class MovingMazeTask(MazeTask):
         """The maze."""
         return MovingMaze(self.size, self.move_at)
 
-    def record(self, inputs: jax.Array, actions: jax.Array, rewards: jax.Array, states: maze.State) -> MovedLifetime:
-        """What is kept of an episode; see `ActorCritic.record`."""
+    def record(self, inputs: jax.Array, actions: jax.Array, rewards: jax.Array, states: maze.State) -> Any:
+        """A `MovedLifetime`."""
         del inputs, actions
         return MovedLifetime(rewards, states.position, states.reward_position[0])
 
@@ -155,10 +155,12 @@ def _hidden(carry: PyTree) -> jax.Array:
     Raises:
       ValueError: if the state is of another kind.
     """
-    if hasattr(carry, "hidden"):
-        return carry.hidden
     if isinstance(carry, tuple) and len(carry) == 2 and all(isinstance(part, jax.Array) for part in carry):
-        return carry[1]  # The `h` of an LSTM's `(c, h)`.
+        _, hidden = carry  # Of an LSTM.
+    else:
+        hidden = getattr(carry, "hidden", None)
+    if isinstance(hidden, jax.Array):
+        return hidden
     raise ValueError(f"an agent whose state is a {type(carry).__name__} has nothing to decode that is known")
 
 
@@ -240,7 +242,7 @@ def follow(
     lives = _act(MovingMazeTask(**fields, move_at=move_at), cell, variables, rng, num_episodes)
     rewards, positions, old = (np.asarray(x) for x in lives)
     before, after = steps_to_visits(rewards[:, :move_at]), steps_to_visits(rewards[:, move_at:])
-    searches = np.cumsum(rewards[:, move_at:] > 0, axis=1) - (rewards[:, move_at:] > 0)
+    searches: np.ndarray = np.cumsum(rewards[:, move_at:] > 0, axis=1) - (rewards[:, move_at:] > 0)
     is_at_old = np.all(positions[:, move_at:] == old[:, None], axis=-1)
     comes_to_old = is_at_old[:, 1:] & ~is_at_old[:, :-1] & (rewards[:, move_at:] <= 0)
     arrivals = [

@@ -70,6 +70,6 @@ def _plot(axes: Axes, run: Run, panel: _Panel, look: style.Style) -> None:
         return
     values = np.asarray(run.metrics[panel.metric], float)
     steps = run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
-    line = {"color": look.color, "linestyle": look.dashes}
-    axes.plot(steps, values.T, linewidth=0.6, alpha=0.6, **line)
-    axes.plot(steps, np.median(values, axis=0), linewidth=1.8, label=look.label, **line)
+    color, dashes, median = look.color, look.dashes, np.median(values, axis=0)
+    axes.plot(steps, values.T, linewidth=0.6, alpha=0.6, color=color, linestyle=dashes)
+    axes.plot(steps, median, linewidth=1.8, label=look.label, color=color, linestyle=dashes)

@@ -13,7 +13,7 @@ from mnm_jax.tasks.maze_task import MazeTask
 from mnm_jax.tasks.recall import MultiQueryRecall
 
 # By the name of the experiment that trains on them.
-TASKS: dict[str, type[Babi | Dictionary | MazeTask | MultiQueryRecall | algorithmic.BitTask]] = {
+TASKS: dict[str, type[Babi | BanditTask | Dictionary | MazeTask | MultiQueryRecall | algorithmic.BitTask]] = {
     "babi": Babi,
     "bandits": BanditTask,
     "dictionary": Dictionary,

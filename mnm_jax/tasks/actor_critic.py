@@ -19,7 +19,10 @@ PyTree = Any
 class Environment(Protocol):
     """What such a task needs of an environment in the interface of gymnax."""
 
-    num_actions: ClassVar[int]
+    @property
+    def num_actions(self) -> int:
+        """How many there are, `A`."""
+        ...
 
     def reset(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         """The first observation, and the state."""
