@@ -3,8 +3,7 @@
 from benchmarks import kills
 
 
-def test_a_training_that_is_killed_and_resumed_ends_as_one_in_one_go(tmp_path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+def test_a_training_that_is_killed_and_resumed_ends_as_one_in_one_go(tmp_path):
     num_kills, num_during_save, same_parameters, same_metrics = kills.torture(
         "dictionary", tmp_path, num_kills=3, num_during_save=1, seed=0
     )
