@@ -15,7 +15,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/snippets.py README.md build/snippets
-	$(BIN)/mypy mnm_jax experiments build/snippets
+	$(BIN)/mypy mnm_jax experiments tests/protocols.py build/snippets
 
 # When does learning take off, with and without each thing that matters? 8 seeds, both writers.
 takeoff: .venv/installed
