@@ -57,8 +57,9 @@ class ModelSettings:
         are within their reach; see `writers.local`.
       use_bias: whether the layers of the memory have biases.
       zero_output_layer: see `memory.Spec`.
-      key_normalization, value_normalization, shared_key_start, rate_per, rate_bias: see `interface.Interface`;
-        `'none'` stands for no normalisation.
+      key_normalization, value_normalization, shared_key_start, rate_per, rate_scale, rate_bias: see
+        `interface.Interface`; `'none'` stands for no normalisation.
+      read_normalization: see `cells.MNM`; likewise.
       embedding_scale: see `cells.Embedding`.
       published_start, plasticity_scale: whether the plasticity family starts as in the published code, and how large
         its recurrent weights are at the start; see `cells.Plastic`.
@@ -82,7 +83,9 @@ class ModelSettings:
     key_normalization: str = "rms"
     value_normalization: str = "rms"
     shared_key_start: bool = True
+    read_normalization: str = "none"
     rate_per: str = "step"
+    rate_scale: float = 1.0
     rate_bias: float = -2.0
     embedding_scale: float = 1.0
     published_start: bool = False
@@ -102,11 +105,12 @@ class ModelSettings:
         for option in ("relation_size", "hidden_size"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{option} must not be negative, got {getattr(self, option)!r}")
-        for option in ("rate_bias", "embedding_scale"):
+        for option in ("rate_bias", "rate_scale", "embedding_scale"):
             if not math.isfinite(getattr(self, option)):
                 raise ValueError(f"{option} must be finite, got {getattr(self, option)!r}")
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", "none"))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", "none"))
+        _checks.check_choice("read_normalization", self.read_normalization, ("rms", "none"))
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
         _checks.check_choice("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
 
@@ -207,7 +211,9 @@ def build(
             key_normalization=_or_none(settings.key_normalization),
             value_normalization=_or_none(settings.value_normalization),
             shared_key_start=settings.shared_key_start,
+            read_normalization=_or_none(settings.read_normalization),
             rate_per=settings.rate_per,
+            rate_scale=settings.rate_scale,
             rate_bias=settings.rate_bias,
             dtype=jnp.bfloat16 if settings.compute_dtype == "bfloat16" else None,
         )

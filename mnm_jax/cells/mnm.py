@@ -21,7 +21,7 @@ from mnm_jax.cells.controller import LSTMCell
 from mnm_jax.cells.trace import Trace, distances, layer_norms
 from mnm_jax.cells.written import WrittenCell, constant, learned
 from mnm_jax.contract import Change, PyTree, Writer, join_params
-from mnm_jax.interface import Interface, Signals
+from mnm_jax.interface import Interface, Signals, normalize
 from mnm_jax.memory import Spec
 
 
@@ -76,6 +76,8 @@ class MNM(Controlled, WrittenCell):
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
       controller: the controller's class, any linen recurrent cell that takes `features` and `dtype`.
       read_combination: `'mean'` over heads, or `'project'`: heads side by side through a linear layer.
+      read_normalization: `'rms'` divides `r_t` by the root of its mean square plus 1, so that it stays within 1 however
+        far the memory's values grow, and a small one is left nearly as it is; `None` does not.
       learned_initial_memory: whether `phi_0` is learned; else it stays as it was drawn, in the collection `constants`.
       key_normalization, value_normalization, shared_key_start, rate_per, rate_scale, rate_bias: see `Interface`.
       dtype: in what the matrix products, the writer and the read are computed, such as `jnp.bfloat16`; `None` for the
@@ -95,6 +97,7 @@ class MNM(Controlled, WrittenCell):
     embedding_scale: float = 1.0
     controller: Callable[..., nn.RNNCellBase] = LSTMCell
     read_combination: str = "mean"
+    read_normalization: str | None = None
     learned_initial_memory: bool = True
     key_normalization: str | None = "rms"
     value_normalization: str | None = "rms"
@@ -108,6 +111,7 @@ class MNM(Controlled, WrittenCell):
         """Makes the parts; linen calls it."""
         _checks.check_positive(num_heads=self.num_heads)
         _checks.check_choice("read_combination", self.read_combination, ("mean", "project"))
+        _checks.check_choice("read_normalization", self.read_normalization, ("rms", None))
         self.make_controller(self.controller, self.dtype)
         self.interface = Interface(
             memory_spec=self.memory_spec,
@@ -164,6 +168,8 @@ class MNM(Controlled, WrittenCell):
             combined = self.read_projection(read_values.reshape(-1)).astype(hidden.dtype)
         else:
             combined = read_values.mean(axis=0)
+        if self.read_normalization is not None:
+            combined = normalize(combined, epsilon=1.0)
         output = self.answer(hidden, combined).astype(hidden.dtype)
         error_after = self._error(memory, keys, values)
         memory_norm = layer_norms(self.writer.weights(memory))

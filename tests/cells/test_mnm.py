@@ -54,6 +54,8 @@ def run_by_hand(cell, variables, inputs):
             read = jnp.concatenate(list(values)) @ projection["kernel"] + projection["bias"]
         else:
             read = sum(values) / cell.num_heads
+        if cell.read_normalization == "rms":
+            read = read / np.sqrt(np.mean(np.square(read)) + 1)
         output = params["output"]
         outputs.append(jnp.concatenate([hidden, read]) @ output["kernel"] + output["bias"])
         errors.append((jnp.mean((before - targets) ** 2), jnp.mean((after - targets) ** 2)))
@@ -69,9 +71,9 @@ def run_by_hand(cell, variables, inputs):
         {"controller": nn.GRUCell},
         {"read_combination": "project"},
         {"rate_per": "head"},
-        {"rate_per": "layer"},
+        {"rate_per": "layer", "read_normalization": "rms"},
     ],
-    ids=["default", "gru", "project", "rate_per_head", "rate_per_layer"],
+    ids=["default", "gru", "project", "rate_per_head", "rate_per_layer_read_normalized"],
 )
 def test_episode_equals_the_equations(writer, options):
     cell = make(writer, **options)
