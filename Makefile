@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint takeoff clean
+.PHONY: demo test lint docs notebooks takeoff clean
 
 # Trains every model on the demonstration task and draws the figures; a second call goes on where the first one was.
 demo: .venv/installed
@@ -17,6 +17,16 @@ lint: .venv/installed
 	$(BIN)/python tests/snippets.py README.md build/snippets
 	$(BIN)/mypy mnm_jax experiments tests/protocols.py build/snippets
 
+# The documentation, in build/site; a warning is an error. Its pages run in the tests.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Both notebooks in full, from top to bottom, with their outputs, in runs/notebooks.
+notebooks: .venv/installed
+	mkdir -p runs/notebooks
+	cp docs/notebooks/*.ipynb runs/notebooks
+	cd runs/notebooks && $(abspath $(BIN))/jupyter execute --inplace *.ipynb
+
 # When does learning take off, with and without each thing that matters? 8 seeds, both writers.
 takeoff: .venv/installed
 	for name in $$($(BIN)/python -c 'from experiments.configs.dictionary import TAKEOFF; print(*TAKEOFF)'); do \
@@ -27,7 +37,7 @@ takeoff: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[test,docs]'
 	touch $@
 
 clean:
