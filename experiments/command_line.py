@@ -139,8 +139,10 @@ def exit_with(error: Exception | str) -> NoReturn:
 def _parse(argv: Sequence[str]) -> list[str]:
     try:
         rest = FLAGS(argv)
-        if FLAGS["verbosity"].using_default_value:
-            FLAGS["verbosity"].value = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
+        verbosity = FLAGS["verbosity"]
+        if verbosity.using_default_value:
+            verbosity.value = logging.WARNING  # Orbax tells dozens of lines for each checkpoint.
+            verbosity.using_default_value = False  # Or absl would set it again.
         if "config" in FLAGS:
             list(FLAGS.config or ())  # A configuration file that cannot be read is reported at the first look only.
     except (AttributeError, KeyError) as error:

@@ -228,6 +228,7 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     workdir = tmp_path / "run"
     for code, out, err in (first, longer):
         assert code == 0, err
+        assert not re.search(r"^I\d{4} ", err, re.MULTILINE), err  # What other libraries log.
         assert "| hebbian:Hebbian" in out
         assert "learning_curves.png" in out
     assert "hebbian:Hebbian: going on after update 1\n" in longer[2]
