@@ -131,8 +131,8 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
             row[column].spines[["top", "right"]].set_visible(False)
         grid[0][column].set_title(f"rate at the start: {rate:g} of the largest", size=9.5)
         grid[1][column].set_xlabel("steps (logarithmic)")
-    grid[0][0].set_ylabel("length of the memory's weights (norm)")
-    grid[1][0].set_ylabel("gradient of the last output (norm)")
+    grid[0][0].set_ylabel("memory's weights\n(norm)")
+    grid[1][0].set_ylabel("gradient of the last output\n(norm)")
     seeds = f"{numbers['seeds']} seed{'s' * (numbers['seeds'] > 1)}"
     title = "How memory and gradient grow with the steps of an episode, before training"
     figure.suptitle(f"{title}\nrandom walks in the maze of size 9, widths of {numbers['width']}, {seeds}", size=10.5)
