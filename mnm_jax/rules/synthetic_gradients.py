@@ -18,7 +18,8 @@ def synthetic_gradients(*, hidden_size: int | None = None) -> Backward:
 
     The gradient is that by the layer's pre-activations. The prediction sees value, key and activations, as the source's
     does that is conditioned on the label (cDNI). It is trained by nothing but its distance from the true gradient,
-    which the auxiliary loss computes by back-propagation; the write itself has none.
+    which the auxiliary loss computes by back-propagation; the write itself has none. The last layer of each predictor
+    starts at zero, as in the source: until it has learned something, it writes nothing.
 
     Args:
       hidden_size: width of the predictors' hidden layer of tanh; `None` for affine predictors.
@@ -33,7 +34,8 @@ class _SyntheticGradients(Backward):
     predictor: Backward
 
     def init(self, rng: jax.Array, spec: Spec, layer: int) -> PyTree:
-        return self.predictor.init(rng, spec, layer)
+        *hidden, last = self.predictor.init(rng, spec, layer)
+        return *hidden, jax.tree.map(jnp.zeros_like, last)
 
     def apply(self, params: Memory, seen: Seen) -> jax.Array:
         return seen.activations - self.predictor.apply(jax.lax.stop_gradient(params), seen)
