@@ -57,21 +57,22 @@ def draw_variables(cell: nn.Module, first_inputs):
 
 @functools.cache
 def example(writer: Writer, use_bias: bool = True):
-    """The writer's parameters, a memory that was written before, keys, values, rate and gates."""
+    """Parameters of the writer, a memory that was written before (both moved), keys, values, rate and gates."""
     spec = spec_of(writer, (4, 5), use_bias)
     rng_params, rng_constants, rng_memory = jax.random.split(jax.random.key(0), 3)
-    params = {**writer.init(rng_params, spec), **writer.constants(rng_constants, spec)}
     draw = np.random.default_rng(1)
-    memory = jax.tree.map(
-        lambda leaf: leaf + 0.1 * draw.normal(size=leaf.shape).astype(np.float32),
-        writer.start(mnm.memory.init(rng_memory, spec)),
-    )
+
+    def moved(tree):
+        return jax.tree.map(lambda leaf: leaf + 0.1 * draw.normal(size=leaf.shape).astype(np.float32), tree)
+
+    memory = moved(writer.start(mnm.memory.init(rng_memory, spec)))
     keys = draw.normal(size=(NUM_HEADS, spec.key_size)).astype(np.float32)
     values = draw.normal(size=(NUM_HEADS, spec.value_size)).astype(np.float32)
     gates = {
         name: draw.uniform(gate.low, gate.high, gate.shape(spec, NUM_HEADS)).astype(np.float32)
         for name, gate in writer.gates.items()
     }
+    params = moved({**writer.init(rng_params, spec), **writer.constants(rng_constants, spec)})
     return params, memory, keys, values, RATES[: spec.num_layers], gates
 
 
