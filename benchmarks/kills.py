@@ -89,7 +89,7 @@ def kill_once(experiment: str, workdir: pathlib.Path, num_updates: int, wait: fl
         pass
     process.kill()
     if process.wait() != -9:
-        raise RuntimeError(f"the training ended with {process.returncode}; see {workdir}.log")
+        raise RuntimeError(f"the training ended with {process.returncode}: {_last_line(workdir)}")
     return bool(checkpoints.unfinished())
 
 
@@ -99,6 +99,12 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         return process.wait(timeout=_LIFE_SECONDS)
     finally:
         process.kill()
+
+
+def _last_line(workdir: pathlib.Path) -> str:
+    """What a training said last."""
+    lines = (workdir.parent / f"{workdir.name}.log").read_text(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def is_equal(one: pathlib.Path, other: pathlib.Path) -> tuple[bool, bool]:
@@ -131,7 +137,7 @@ def torture(
     num_updates = 20 * num_kills
     whole, pieces = directory / "whole", directory / "pieces"
     if _wait(start(experiment, whole, num_updates)):
-        raise RuntimeError(f"the training failed; see {whole}.log")
+        raise RuntimeError(f"the training failed: {_last_line(whole)}")
     moments = random.Random(seed)
     hits: list[bool] = []
     while len(hits) < num_kills or sum(hits) < num_during_save:
@@ -143,7 +149,7 @@ def torture(
             flush=True,
         )
     if _wait(start(experiment, pieces, num_updates)):
-        raise RuntimeError(f"the training did not resume; see {pieces}.log")
+        raise RuntimeError(f"the training did not resume: {_last_line(pieces)}")
     return len(hits), sum(hits), *is_equal(whole, pieces)
 
 
