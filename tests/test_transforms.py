@@ -284,7 +284,7 @@ def test_a_whole_number_of_python_in_a_carry(variables):
     cell = mnm.cells.Attention(2, 4, max_steps=2 * NUM_STEPS, key_size=3, value_size=2)
     variables = draw_variables(cell, INPUTS[0, 0])
     first = mnm.unroll(cell, variables, INPUTS[0])
-    carry = first.carry._replace(count=NUM_STEPS)
+    carry = first.carry._replace(num_written=NUM_STEPS)
     chex.assert_trees_all_equal(
         mnm.unroll(cell, variables, INPUTS[0], carry), mnm.unroll(cell, variables, INPUTS[0], first.carry)
     )
