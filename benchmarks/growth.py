@@ -32,12 +32,6 @@ from mnm_jax.tasks import MazeTask
 
 PyTree = Any
 
-_LENGTHS = flags.DEFINE_list("lengths", ["10", "25", "50", "100", "200"], "Steps of an episode.")
-_RATES = flags.DEFINE_list("rates", ["0.12", "0.5", "0.88"], "Rates at the start, as shares of the largest rate.")
-_WIDTH = flags.DEFINE_integer("width", 32, "Width of controller and memory.", lower_bound=1)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds of the agents.", lower_bound=1)
-_REDRAW = flags.DEFINE_bool("redraw", False, "Draws what OUTPUT.json holds, and measures nothing.")
-
 _NUM_EPISODES = 4
 
 RULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -64,7 +58,8 @@ def random_walks(task: MazeTask, num_episodes: int) -> jax.Array:
         return carry, jnp.zeros(task.output_size)
 
     rngs = jax.random.split(jax.random.key(0), num_episodes)
-    return jax.vmap(lambda rng: task.act(rng, Policy(idle, step)).inputs)(rngs)
+    seen: jax.Array = jax.vmap(lambda rng: task.act(rng, Policy(idle, step)).inputs)(rngs)
+    return seen
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -141,20 +136,30 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _define_flags() -> None:
+    flags.DEFINE_list("lengths", ["10", "25", "50", "100", "200"], "Steps of an episode.")
+    flags.DEFINE_list("rates", ["0.12", "0.5", "0.88"], "Rates at the start, as shares of the largest rate.")
+    flags.DEFINE_integer("width", 32, "Width of controller and memory.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 3, "Seeds of the agents.", lower_bound=1)
+    flags.DEFINE_bool("redraw", False, "Draws what OUTPUT.json holds, and measures nothing.")
+
+
 def main(argv: Sequence[str]) -> None:
     """Measures, draws and writes."""
+    values = flags.FLAGS
     if len(argv) != 2:
         raise app.UsageError("wants one argument, the file of the figure")
     logging.set_verbosity(logging.WARNING)
     path = Path(argv[1])
-    if not _REDRAW.value:
-        lengths, rates = list(map(int, _LENGTHS.value)), list(map(float, _RATES.value))
+    if not values.redraw:
+        lengths, rates = list(map(int, values.lengths)), list(map(float, values.rates))
         task = MazeTask(size=9, episode_length=max(lengths))
-        results = {name: measure(name, task, _WIDTH.value, _SEEDS.value, rates, lengths) for name in RULES}
-        numbers = {"width": _WIDTH.value, "seeds": _SEEDS.value, "lengths": lengths, "rates": rates, "rules": results}
+        results = {name: measure(name, task, values.width, values.seeds, rates, lengths) for name in RULES}
+        numbers = {"width": values.width, "seeds": values.seeds, "lengths": lengths, "rates": rates, "rules": results}
         path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
     draw(json.loads(path.with_suffix(".json").read_text())).savefig(path)
 
 
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

@@ -14,15 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from absl import app, flags
 
 from mnm_jax import models, policy, training
 from mnm_jax.analysis import tables
 from mnm_jax.tasks import MazeTask
-
-_WIDTH = flags.DEFINE_integer("width", 100, "Width of controllers and memories.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 30, "Episodes of an update.", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 7, "How often to measure.", lower_bound=1)
 
 
 class Seconds(NamedTuple):
@@ -70,7 +67,7 @@ def measure(model: str, task: MazeTask, settings: models.ModelSettings, batch_si
     def act(variables: Any) -> Any:
         return jax.vmap(lambda rng: task.act(rng, policy(cell, variables)))(rngs)
 
-    update = jax.jit(lambda state: functions.train_chunk(state, 1, None))
+    update = jax.jit(lambda state: functions.train_chunk(state, jnp.int32(1), None))
     return Speed(_median(lambda: update(state), repeats), _median(lambda: act(state.variables), repeats))
 
 
@@ -84,23 +81,31 @@ def _median(function: Callable[[], Any], repeats: int) -> Seconds:
     return Seconds(*map(statistics.median, zip(*times, strict=True)))
 
 
+def _define_flags() -> None:
+    flags.DEFINE_integer("width", 100, "Width of controllers and memories.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 30, "Episodes of an update.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 7, "How often to measure.", lower_bound=1)
+
+
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
+    width, batch_size, repeats = (flags.FLAGS[name].value for name in ("width", "batch_size", "repeats"))
     names = argv[1:] or models.NAMES
     if unknown := set(names) - set(models.NAMES):
         raise app.UsageError(f"unknown model {', '.join(sorted(unknown))}; choose from {', '.join(models.NAMES)}")
     task, rows = MazeTask(), []
     for name in names:
-        settings = models.ModelSettings(_WIDTH.value, _WIDTH.value)
-        update, acting = measure(name, task, settings, _BATCH_SIZE.value, _REPEATS.value)
-        num_steps = _BATCH_SIZE.value * task.num_steps
+        settings = models.ModelSettings(width, width)
+        update, acting = measure(name, task, settings, batch_size, repeats)
+        num_steps = batch_size * task.num_steps
         rates = (update.clock, update.processor, acting.processor)
         share = f"{acting.processor / update.processor:.0%}"
         rows.append((name, *(f"{num_steps / seconds:,.0f}" for seconds in rates), share))
-    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; width {_WIDTH.value}, batch {_BATCH_SIZE.value}")
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; width {width}, batch {batch_size}")
     header = ("model", "steps per second, clock", "processor", "acting alone, processor", "share of acting")
     print(tables.to_markdown(header, rows), end="")
 
 
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

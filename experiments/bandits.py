@@ -15,8 +15,7 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments import launcher, plot
-from experiments.maze import live
+from experiments import launcher, plot, products
 from mnm_jax import models, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis.regrets import REGRETS
@@ -36,7 +35,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     """Lets the agents of all seeds play test episodes, and saves their rewards and regrets."""
     task, cell = configuration.task, configuration.cell()
     plays = [
-        live(task, cell, jax.tree.map(lambda leaf, i=i: leaf[i], report.state.variables))
+        products.live(task, cell, jax.tree.map(lambda leaf, i=i: leaf[i], report.state.variables))
         for i in range(len(configuration.seeds))
     ]
     best = [of_seed.probabilities.max(axis=1, keepdims=True) for of_seed in plays]

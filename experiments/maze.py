@@ -18,7 +18,6 @@ For example:
     python -m experiments.maze --watch=runs/maze/mnm_p
 """
 
-import functools
 import io
 import pathlib
 import sys
@@ -26,28 +25,22 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from absl import flags
 
-from experiments import command_line, launcher, plot
+from experiments import command_line, launcher, plot, products
 from mnm_jax import models, policy, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis.lifetimes import LIFETIMES
 from mnm_jax.tasks import MazeTask
-from mnm_jax.tasks.actor_critic import ActorCritic
 from mnm_jax.tasks.maze_task import Lifetime
 
 _WATCH = flags.DEFINE_string("watch", None, "A trained agent, to watch it instead of training one.")
 
 _CONFIGS = pathlib.Path(__file__).parent / "configs" / "maze.py"
-_TEST_SEED = 2_000_000
-_TEST_EPISODES = 300
 _FRAMES_PER_SECOND = 8
 _MOVES = ("up", "down", "left", "right")
-
-PyTree = Any
 
 
 def introduce(task: MazeTask, settings: training.TrainingSettings) -> None:
@@ -62,7 +55,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     task, cell = configuration.task, configuration.cell()
     seeds = range(len(configuration.seeds))
     variables = [jax.tree.map(lambda leaf, i=i: leaf[i], report.state.variables) for i in seeds]
-    lives = [live(task, cell, of_seed) for of_seed in variables]
+    lives = [products.live(task, cell, of_seed) for of_seed in variables]
     arrays: dict[str, Any] = {
         "update": np.array(report.update),
         "rewards": np.stack([life.rewards for life in lives]),
@@ -71,21 +64,12 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     }
     if hasattr(cell, "rate_scale"):
         forgetful = cell.clone(rate_scale=0.0)
-        arrays["rewards_without_writing"] = np.stack([live(task, forgetful, of_seed).rewards for of_seed in variables])
+        arrays["rewards_without_writing"] = np.stack(
+            [products.live(task, forgetful, of_seed).rewards for of_seed in variables]
+        )
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)
     write_whole(directory / LIFETIMES, file.getvalue())
-
-
-def live(task: ActorCritic, cell: nn.Module, variables: PyTree) -> Any:
-    """The test episodes of one agent, on the host; each leaf with a leading axis of episodes."""
-    return jax.device_get(_live(task, cell, variables))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _live(task: ActorCritic, cell: nn.Module, variables: PyTree) -> Any:
-    rngs = jax.random.split(jax.random.key(_TEST_SEED), _TEST_EPISODES)
-    return jax.vmap(lambda rng: task.act(rng, policy(cell, variables)))(rngs)
 
 
 def frames(task: MazeTask, life: Lifetime) -> Iterator[str]:
@@ -129,7 +113,7 @@ def watch(run: str) -> None:
     task = loaded.task
     if not isinstance(task, MazeTask):
         raise command_line.UsageError(f"{run} was trained on {type(task).__name__}, not in the maze")
-    life = task.act(jax.random.key(_TEST_SEED), policy(loaded.cell, loaded.variables))
+    life = task.act(jax.random.key(products.TEST_SEED), policy(loaded.cell, loaded.variables))
     try:
         for frame in frames(task, jax.device_get(life)):
             if not sys.stdout.isatty():

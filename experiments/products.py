@@ -1,5 +1,6 @@
-"""What the experiments write about a trained model."""
+"""What the experiments write about a trained model, and the test episodes of those that act."""
 
+import functools
 import pathlib
 from typing import Any, Protocol
 
@@ -7,11 +8,15 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from mnm_jax import training
+from mnm_jax import policy, training
 from mnm_jax._files import whole_file
+from mnm_jax.tasks.actor_critic import ActorCritic
 from mnm_jax.training.identity import flatten
 
 PyTree = Any
+
+TEST_SEED = 2_000_000
+_TEST_EPISODES = 300
 
 
 class _Spells(Protocol):
@@ -34,3 +39,14 @@ def save_episode(task: _Spells, cell: nn.Module, variables: PyTree, example: Any
         labels = task.symbols(example)
         with whole_file(path) as file:
             np.savez(file, labels=labels, **{name: array[: len(labels)] for name, array in arrays.items()})
+
+
+def live(task: ActorCritic, cell: nn.Module, variables: PyTree) -> Any:
+    """The test episodes of one agent, on the host; each leaf with a leading axis of episodes."""
+    return jax.device_get(_live(task, cell, variables))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _live(task: ActorCritic, cell: nn.Module, variables: PyTree) -> Any:
+    rngs = jax.random.split(jax.random.key(TEST_SEED), _TEST_EPISODES)
+    return jax.vmap(lambda rng: task.act(rng, policy(cell, variables)))(rngs)

@@ -1,0 +1,24 @@
+"""The figure of how memory and gradient grow, from made-up numbers."""
+
+import numpy as np
+
+from benchmarks import growth
+
+
+def test_what_is_beyond_the_largest_number_is_left_out():
+    curves = {"memory": [8.0, 9, 10], "gradient": [1.0, 100, float("inf")]}
+    numbers = {"width": 4, "seeds": 1, "lengths": [10, 25, 50], "rates": [0.12, 0.5]}
+    figure = growth.draw({**numbers, "rules": {"MNM-p": {"0.12": curves, "0.5": curves}}})
+    assert figure.get_suptitle().endswith("widths of 4, 1 seed")
+    assert len(figure.axes) == 4
+    (line,) = figure.axes[2].get_lines()
+    np.testing.assert_array_equal(line.get_xdata(), numbers["lengths"])
+    np.testing.assert_array_equal(line.get_ydata(), [1, 100, np.nan])
+
+
+def test_every_rule_that_is_compared_is_a_model():
+    for model, options in growth.RULES.values():
+        settings = growth.models.ModelSettings(4, 4, **options)
+        cell = growth.models.build(model, settings, output_size=5, vocabulary_size=None, num_steps=1)
+        assert cell.rate_scale == settings.rate_scale
+        assert cell.read_normalization == (None if settings.read_normalization == "none" else "rms")
