@@ -36,7 +36,7 @@ WRONG_ALGORITHMIC = {
     ),
     "another task": (
         [f"--config={CONFIGS}/algorithmic.py:copy", "--config.experiment=priority_sort"],
-        "--config.experiment=priority_sort is not the task of this configuration; choose the task by --config=.*:NAME",
+        "--config.experiment=priority_sort is not the task of this configuration; choose the task by --config=NAME",
     ),
 }
 WRONG_RECALL = {
