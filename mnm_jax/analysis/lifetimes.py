@@ -3,7 +3,6 @@
 Axes: `S` seeds, `N` test episodes, `T` steps, `K` visits to the reward.
 """
 
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from mnm_jax.analysis import style, tables
 from mnm_jax.analysis.panels import mean_and_band
-from mnm_jax.analysis.runs import LoadError, Run
+from mnm_jax.analysis.runs import Run, open_arrays
 
 LIFETIMES = "lifetimes.npz"
 
@@ -78,17 +77,12 @@ def load(run: Run) -> Lifetimes | None:
     path = run.directory / LIFETIMES
     if not path.exists():
         return None
-    try:
-        with np.load(path) as arrays:
-            rewards = arrays["rewards"].astype(float)
-            if rewards.ndim != 3 or len(rewards) != len(run.seeds):
-                raise ValueError(f"'rewards' is of shape {rewards.shape}, for {len(run.seeds)} seeds")
-            without = arrays["rewards_without_writing"].astype(float) if "rewards_without_writing" in arrays else None
-            return Lifetimes(
-                run, int(arrays["update"]), rewards, without, arrays["positions"], arrays["reward_position"]
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise LoadError(f"{path} is not what the experiment writes: {error}") from error
+    with open_arrays(path) as arrays:
+        rewards = arrays["rewards"].astype(float)
+        if rewards.ndim != 3 or len(rewards) != len(run.seeds):
+            raise ValueError(f"'rewards' is of shape {rewards.shape}, for {len(run.seeds)} seeds")
+        without = arrays["rewards_without_writing"].astype(float) if "rewards_without_writing" in arrays else None
+        return Lifetimes(run, int(arrays["update"]), rewards, without, arrays["positions"], arrays["reward_position"])
 
 
 def steps_to_visits(rewards: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 Axes: `S` seeds, `N` test episodes, `T` plays.
 """
 
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from mnm_jax.analysis import style, tables
 from mnm_jax.analysis.panels import mean_and_band
-from mnm_jax.analysis.runs import LoadError, Run
+from mnm_jax.analysis.runs import Run, open_arrays
 
 REGRETS = "regrets.npz"
 
@@ -64,14 +63,11 @@ def load(run: Run) -> Plays | None:
     path = run.directory / REGRETS
     if not path.exists():
         return None
-    try:
-        with np.load(path) as arrays:
-            rewards, regrets = (arrays[name].astype(float) for name in ("rewards", "regrets"))
-            if rewards.ndim != 3 or len(rewards) != len(run.seeds) or rewards.shape != regrets.shape:
-                raise ValueError(f"'rewards' and 'regrets' are of shapes {rewards.shape} and {regrets.shape}")
-            return Plays(run, int(arrays["update"]), rewards, regrets)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise LoadError(f"{path} is not what the experiment writes: {error}") from error
+    with open_arrays(path) as arrays:
+        rewards, regrets = (arrays[name].astype(float) for name in ("rewards", "regrets"))
+        if rewards.ndim != 3 or len(rewards) != len(run.seeds) or rewards.shape != regrets.shape:
+            raise ValueError(f"'rewards' and 'regrets' are of shapes {rewards.shape} and {regrets.shape}")
+        return Plays(run, int(arrays["update"]), rewards, regrets)
 
 
 def summarize(agents: Sequence[Plays]) -> list[Summary]:

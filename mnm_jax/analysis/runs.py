@@ -15,12 +15,13 @@ All but the first two may be absent, and a training that was killed may have lef
 Axes: `S` seeds, `E` evaluations, `P` sizes.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,20 @@ from mnm_jax.tasks import algorithmic
 
 class LoadError(ValueError):
     """A working directory holds nothing to show, or what it holds does not fit together."""
+
+
+@contextlib.contextmanager
+def open_arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a file that an experiment wrote about test episodes.
+
+    Raises:
+      LoadError: if it is no such file, or if what is read of it is not there or not as it should be.
+    """
+    try:
+        with np.load(path) as arrays:
+            yield arrays
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise LoadError(f"{path} is not what the experiment writes: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

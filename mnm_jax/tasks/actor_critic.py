@@ -4,6 +4,7 @@ Axes: `T` steps of an episode, `A` actions.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar, Protocol
 
@@ -28,9 +29,21 @@ class Environment(Protocol):
         """The first observation, and the state."""
         ...
 
-    def step_env(self, key: jax.Array, state: Any, action: jax.Array, params: Any) -> tuple[Any, ...]:
+    def step_env(self, key: jax.Array, state: Any, action: int | jax.Array, params: Any) -> tuple[Any, ...]:
         """Observation, state, reward, terminated, truncated and a dictionary, without beginning anew."""
         ...
+
+
+def step_or_restart(
+    environment: Environment, key: jax.Array, state: Any, action: int | jax.Array, params: Any
+) -> tuple[Any, ...]:
+    """One step of an environment; after the last one of an episode the next begins. See `maze.Maze.step`."""
+    _checks.check_key("key", key)
+    key_step, key_reset = jax.random.split(key)
+    observation, state, reward, terminated, truncated, info = environment.step_env(key_step, state, action, params)
+    start = environment.reset(key_reset, params)
+    next_observation, state = jax.tree.map(functools.partial(jnp.where, truncated), start, (observation, state))
+    return next_observation, state, reward, terminated, truncated, info | {"final_observation": observation}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks
-from mnm_jax.tasks.actor_critic import ActorCritic
+from mnm_jax.tasks.actor_critic import ActorCritic, step_or_restart
 from mnm_jax.tasks.spaces import Box, Discrete
 
 Info = dict[str, Any]
@@ -103,11 +103,7 @@ class Bandit:
 
     def step(self, key: jax.Array, state: State, action: int | jax.Array, params: Params | None = None) -> Transition:
         """One play; after the last one of an episode the next begins. See `maze.Maze.step`."""
-        key_step, key_reset = jax.random.split(key)
-        observation, state, reward, terminated, truncated, info = self.step_env(key_step, state, action, params)
-        start = self.reset(key_reset, params)
-        next_observation, state = jax.tree.map(functools.partial(jnp.where, truncated), start, (observation, state))
-        return next_observation, state, reward, terminated, truncated, info | {"final_observation": observation}
+        return step_or_restart(self, key, state, action, params)
 
     def step_env(
         self, key: jax.Array, state: State, action: int | jax.Array, params: Params | None = None
