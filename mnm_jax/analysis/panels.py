@@ -148,8 +148,8 @@ def draw(charts: Sequence[Chart], width: float = 8.0) -> tuple[Figure, list[list
 
 
 def name_horizontal_axis(panels: Sequence[Sequence[Axes]], label: str) -> None:
-    """Names the horizontal axis of what `draw` made: once, in the middle."""
-    axes = panels[-1][-min(2, len(panels[-1]))]
+    """Names the horizontal axis of what `draw` made: once, under the middle column, where it has room on both sides."""
+    *_, axes = panels[-1][1::_NUM_COLUMNS] or panels[-1]
     axes.set_xlabel(label, size=axes.yaxis.label.get_fontsize())
 
 

@@ -241,6 +241,16 @@ def test_many_models_have_a_panel_each(write_run, tmp_path):
     ]
 
 
+def test_the_name_of_the_horizontal_axis_has_room_however_many_panels_there_are():
+    for number in (1, 2, 7, 8, 9):
+        curve = panels.Curve(style.KNOWN["lstm"], np.arange(2), np.ones((1, 2)))
+        figure, axes = panels.draw([panels.Chart([curve] * number, lambda axes: None, "quantity")])
+        panels.name_horizontal_axis(axes, "a name that is as wide as a panel is, or wider")
+        figure.draw_without_rendering()
+        (label,) = (a.xaxis.label.get_window_extent() for a in figure.axes if a.get_xlabel())
+        assert figure.bbox.x0 < label.x0 < label.x1 < figure.bbox.x1
+
+
 @pytest.mark.parametrize(("longest", "scale"), [(300, "linear"), (400, "symlog")])
 def test_trainings_of_unequal_length_have_a_logarithmic_axis(longest, scale):
     axes = Figure().subplots()
