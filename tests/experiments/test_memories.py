@@ -45,8 +45,8 @@ WRONG_RECALL = {
         r"num_pairs=17 takes 4 \* num_pairs = 68 steps, got num_steps=64",
     ),
     "more pairs than keys": (
-        [f"--config={CONFIGS}/recall.py:small", "--config.task.vocabulary_size=16"],
-        "num_pairs=8 is more than vocabulary_size=16 has keys: 7",
+        [f"--config={CONFIGS}/recall.py:small", "--config.task.vocabulary_size=8"],
+        "num_pairs=4 is more than vocabulary_size=8 has keys: 3",
     ),
 }
 
