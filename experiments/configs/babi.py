@@ -11,6 +11,7 @@ import ml_collections
 from experiments.configs.common import make_config
 from mnm_jax import models, training
 from mnm_jax.tasks.babi import Babi
+from mnm_jax.tasks.babi.encoding import MARKS
 
 NAMES = ("single", "joint", "chained", "tiny")
 
@@ -29,16 +30,18 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
         parts = Babi(), models.ModelSettings(100, 100), settings
     elif name == "chained":
         settings = training.TrainingSettings(
-            num_updates=400_000, learning_rate=1e-3, evaluate_every=1000, evaluation_episodes=2000
+            num_updates=60_000, learning_rate=1e-3, schedule="cosine", evaluate_every=1000, evaluation_episodes=2000
         )
         model = models.ModelSettings(
-            controller_size=128,
+            controller_size=64,
             memory_size=48,
             relation_size=32,
             hidden_size=128,
             num_layers=2,
             num_heads=3,
+            question_symbol=MARKS.index("?"),
             normalized_rule=True,
+            bounded_targets=True,
             rate_bias=-1.0,
         )
         parts = Babi(layout="sentences", emphasized=(16, 17, 19)), model, settings
