@@ -9,7 +9,6 @@ When a training ends, its agents play test episodes with the last parameters. Th
 the best arm, known from the start, and with the Bayes-optimal policy, all three exactly.
 """
 
-import io
 import pathlib
 
 import jax
@@ -17,7 +16,7 @@ import numpy as np
 
 from experiments import launcher, plot, products
 from mnm_jax import models, training
-from mnm_jax._files import write_whole
+from mnm_jax._files import whole_file
 from mnm_jax.analysis.regrets import REGRETS
 from mnm_jax.tasks import BanditTask
 
@@ -40,14 +39,13 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     ]
     best = [of_seed.probabilities.max(axis=1, keepdims=True) for of_seed in plays]
     paying = [np.take_along_axis(of_seed.probabilities, of_seed.actions, axis=1) for of_seed in plays]
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        update=np.array(report.update),
-        rewards=np.stack([of_seed.rewards for of_seed in plays]),
-        regrets=np.stack(best) - np.stack(paying),
-    )
-    write_whole(directory / REGRETS, file.getvalue())
+    with whole_file(directory / REGRETS) as file:
+        np.savez_compressed(
+            file,
+            update=np.array(report.update),
+            rewards=np.stack([of_seed.rewards for of_seed in plays]),
+            regrets=np.stack(best) - np.stack(paying),
+        )
 
 
 def run() -> None:

@@ -18,7 +18,6 @@ For example:
     python -m experiments.maze --watch=runs/maze/mnm_p
 """
 
-import io
 import pathlib
 import sys
 import time
@@ -31,7 +30,7 @@ from absl import flags
 
 from experiments import command_line, launcher, plot, products
 from mnm_jax import models, policy, training
-from mnm_jax._files import write_whole
+from mnm_jax._files import whole_file
 from mnm_jax.analysis.lifetimes import LIFETIMES
 from mnm_jax.tasks import MazeTask
 from mnm_jax.tasks.maze_task import Lifetime
@@ -67,9 +66,8 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
         arrays["rewards_without_writing"] = np.stack(
             [products.live(task, forgetful, of_seed).rewards for of_seed in variables]
         )
-    file = io.BytesIO()
-    np.savez_compressed(file, **arrays)
-    write_whole(directory / LIFETIMES, file.getvalue())
+    with whole_file(directory / LIFETIMES) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def frames(task: MazeTask, life: Lifetime) -> Iterator[str]:

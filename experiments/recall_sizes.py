@@ -30,6 +30,7 @@ def compare(workdirs: Sequence[str | Path], output: str | Path, formats: Sequenc
 
     Raises:
       LoadError: if a directory holds no runs, or runs of another task.
+      OSError: if `output` cannot be written to.
     """
     runs = [run for workdir in workdirs for run in load_runs(workdir)]
     for run in runs:
@@ -44,12 +45,13 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
     """Makes figure and tables of the directories on the command line, and prints where they are."""
     if len(argv) < 2:
         raise command_line.UsageError("usage: python -m experiments.recall_sizes WORKDIR [WORKDIR...] [--output=DIR]")
+    output = command_line.output_directory(given_output, Path())
     try:
-        paths = compare(
-            list(map(_paths.expand, argv[1:])), command_line.output_directory(given_output, Path()), formats
-        )
+        paths = compare(list(map(_paths.expand, argv[1:])), output, formats)
     except LoadError as error:
         raise command_line.UsageError(error) from error
+    except OSError as error:
+        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
     print("\n".join(map(str, paths)))
 
 

@@ -1,17 +1,19 @@
 """How much worse a bAbI model answers about people whom its training never put into such stories.
 
-    python -m experiments.systematic RUN [RUN...]
+    python -m experiments.systematic RUN [--output=DIR]
 
-RUN is the directory of one model. The test stories are asked twice: as they are, and with the names of all people
-exchanged for those of people of other tasks (`mnm_jax.tasks.babi.systematic`). Writes `systematic.md` into RUN.
-BABI_ARCHIVE names the archive, which has to be the one that the model was trained on. The parameters are those that
-were best on the validation stories.
+RUN is the directory of one model, or the name of one that comes with the package. The test stories are asked twice: as
+they are, and with the names of all people exchanged for those of people of other tasks
+(`mnm_jax.tasks.babi.systematic`).
+Writes `systematic.md` into DIR, by default the current directory. BABI_ARCHIVE names the archive, which has to be the
+one that the model was trained on. The parameters are those that were best on the validation stories.
 """
 
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from absl import flags
 
 from experiments import command_line
 from experiments.babi import count_errors
@@ -24,7 +26,7 @@ from mnm_jax.tasks.babi.buckets import make_splits
 from mnm_jax.tasks.babi.encoding import encode
 from mnm_jax.tasks.babi.systematic import exchange_names
 
-_USAGE = "usage: python -m experiments.systematic RUN [RUN...]"
+_USAGE = "usage: python -m experiments.systematic RUN [--output=DIR]"
 
 
 def make_test_splits(task: Babi) -> tuple[Split, Split]:
@@ -68,26 +70,32 @@ def compare(loaded: training.Loaded) -> str:
     return f"{tables.to_markdown(header, rows)}\n{note}\n"
 
 
-def main(argv: Sequence[str]) -> None:
-    """Makes the table of each run named on the command line."""
-    if len(argv) < 2:
+def main(argv: Sequence[str], given_output: str | None) -> None:
+    """Makes the table of the run named on the command line, and prints where it is, and the table."""
+    if len(argv) != 2:
         raise command_line.UsageError(_USAGE)
-    for run in argv[1:]:
-        try:
-            loaded = training.load(run, best=True)
-            if not isinstance(loaded.task, Babi):
-                raise ValueError(f"{run} was not trained on bAbI")
-            table = compare(loaded)
-        except (OSError, ValueError) as error:
-            raise command_line.UsageError(error) from error
-        path = pathlib.Path(run) / "systematic.md"
+    output = command_line.output_directory(given_output, pathlib.Path())
+    try:
+        loaded = training.load(argv[1], best=True)
+        if not isinstance(loaded.task, Babi):
+            raise ValueError(f"{argv[1]} was not trained on bAbI")
+        table = compare(loaded)
+    except (OSError, ValueError) as error:
+        raise command_line.UsageError(error) from error
+    path = output / "systematic.md"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
         write_whole(path, table)
-        print(f"{path}\n\n{table}", end="")
+    except OSError as error:
+        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
+    print(f"{path}\n\n{table}", end="")
 
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, document=__doc__, takes_arguments=True)
+    # Not at the top: other programs have flags of this name.
+    output = flags.DEFINE_string("output", None, "Directory for the table; this one if not given.")
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

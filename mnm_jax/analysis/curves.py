@@ -27,6 +27,8 @@ _QUANTITIES = {
     "sequence_accuracy": "sequence accuracy\n(fraction wholly right)",
     "bits": "cost per sequence\n(bits)",
 }
+# Factor on the horizontal axis between models whose states have equally many floats.
+_BESIDE = 1.06
 _BITS = "bits"  # The one quantity that is no fraction, and the better the smaller.
 
 
@@ -203,13 +205,15 @@ def recall_curves(
       trained_size: the number of pairs in training.
 
     Returns:
-      The figure. Its first panel shows for each model the run with the largest state.
+      The figure. Its first panel shows for each model the run with the largest state; in its second, models of one size
+      whose states are equally large stand side by side.
     """
     names = list(dict.fromkeys(run.model for run in runs))
     looks = style.styles(names)
     figure = Figure(figsize=(10.5, 5), layout="constrained", dpi=150)
     by_pairs, by_floats = figure.subplots(1, 2, sharey=True)
-    shown = []
+    shown: list[Run] = []
+    single: list[int] = []
     for name in names:
         own = sorted((size, i) for i, (size, run) in enumerate(zip(floats, runs, strict=True)) if run.model == name)
         of_model = [runs[i] for _, i in own]
@@ -220,7 +224,10 @@ def recall_curves(
         final = np.stack([run.metrics["eval_query_accuracy"][:, -1] for run in of_model], axis=1)
         panels.plot_seeds(by_floats, np.array([size for size, _ in own]), final, looks[name], show_each=True)
         if len(own) == 1:  # A line of one point shows no band.
-            by_floats.scatter(np.full(len(final), own[0][0]), final, s=14, color=looks[name].color, alpha=0.5)
+            size, look = own[0][0], looks[name]
+            beside = size * _BESIDE ** sum(other == size for other in single)  # Or the last would hide the others.
+            single.append(size)
+            by_floats.scatter(np.full(len(final), beside), final, s=30, color=look.color, marker=look.marker, alpha=0.7)
     numbers = sorted(levels)
     by_pairs.plot(numbers, [levels[n] for n in numbers], color=panels.REFERENCE_COLOR, linestyle=":", linewidth=1.2)
     by_pairs.axvline(trained_size, color="0.6", linewidth=1, zorder=0)

@@ -7,7 +7,7 @@ import re
 import pytest
 from test_command_line import ROOT, run_all
 
-from experiments import recall_sizes
+from experiments import command_line, recall_sizes
 from mnm_jax.tasks import algorithmic
 
 TINY = [
@@ -104,6 +104,9 @@ def test_a_run_of_recall_writes_accuracy_against_pairs_and_floats(recalled):
     written = recall_sizes.compare([directory / "run", directory / "run"], directory / "both")
     assert (directory / "both" / "recall.md").read_text().count("NTM") == 2
     assert all(path.exists() for path in written)
+    a_file = written[0]
+    with pytest.raises(command_line.UsageError, match=f"--output={re.escape(str(a_file))} cannot be written to: "):
+        recall_sizes.main(["recall_sizes", str(directory / "run")], str(a_file))
 
 
 @pytest.mark.parametrize("name", WRONG_ALGORITHMIC)

@@ -1,12 +1,13 @@
 """The systematic test of a model, on a small archive that is made up."""
 
 import pathlib
+import re
 import sys
 
 import jax
 import pytest
 
-from experiments import systematic
+from experiments import command_line, systematic
 from mnm_jax import models, training
 from mnm_jax.tasks.babi import Babi
 from mnm_jax.tasks.babi.stories import sha256
@@ -67,3 +68,13 @@ def test_another_archive_is_refused(load, monkeypatch):
     monkeypatch.delenv("BABI_ARCHIVE")
     with pytest.raises(ValueError, match=f"BABI_ARCHIVE has to name the archive of SHA-256 {task.archive_sha256}"):
         systematic.make_test_splits(task)
+
+
+def test_writes_where_it_is_told(load, tmp_path, monkeypatch, capsys):
+    loaded = load("Mary", "John", "Sandra", "Daniel", "Julie", "Bill", "Emily", "Fred")
+    monkeypatch.setattr(systematic.training, "load", lambda run, best: loaded)
+    systematic.main(["systematic", "a_run_by_name"], str(tmp_path / "new" / "output"))
+    path = tmp_path / "new" / "output" / "systematic.md"
+    assert capsys.readouterr().out == f"{path}\n\n{path.read_text()}"
+    with pytest.raises(command_line.UsageError, match=f"--output={re.escape(str(path))} cannot be written to: "):
+        systematic.main(["systematic", "a_run_by_name"], str(path))
