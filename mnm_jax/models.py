@@ -52,7 +52,6 @@ class ModelSettings:
       num_heads: `H`.
       relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`.
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
-      question_symbol: number of the symbol whose steps `cells.ChainedMNM` does not write; `None` for none.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
       normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
         are within their reach; see `writers.local`.
@@ -76,7 +75,6 @@ class ModelSettings:
     num_heads: int = 1
     relation_size: int = 0
     num_reads: int = 3
-    question_symbol: int | None = None
     hidden_size: int = 0
     normalized_rule: bool = False
     bounded_targets: bool = False
@@ -202,7 +200,6 @@ def build(
             num_heads=settings.num_heads,
             num_reads=settings.num_reads,
             rate_bias=settings.rate_bias,
-            question_symbol=settings.question_symbol,
         )
     if writer is not None:
         return cells.MNM(

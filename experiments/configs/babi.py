@@ -11,7 +11,6 @@ import ml_collections
 from experiments.configs.common import make_config
 from mnm_jax import models, training
 from mnm_jax.tasks.babi import Babi
-from mnm_jax.tasks.babi.encoding import MARKS
 
 NAMES = ("single", "joint", "chained", "tiny")
 
@@ -39,7 +38,6 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
             hidden_size=128,
             num_layers=2,
             num_heads=3,
-            question_symbol=MARKS.index("?"),
             normalized_rule=True,
             bounded_targets=True,
             rate_bias=-1.0,

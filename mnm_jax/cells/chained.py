@@ -21,7 +21,6 @@ from mnm_jax.cells.embedding import embedding_of
 from mnm_jax.cells.trace import Trace, distances, layer_norms
 from mnm_jax.cells.written import WrittenCell, constant, learned
 from mnm_jax.contract import Change, PyTree, Writer, join_params
-from mnm_jax.inputs import Sentence
 from mnm_jax.interface import normalize
 from mnm_jax.memory import Spec
 
@@ -64,7 +63,6 @@ class ChainedControl(NamedTuple):
       write_relations: `[H, key_size - d]`.
       gates: `[2, H, K + 1]`, how much of the entity and of each read is added to each entity and value of a write.
       rate: `[H]`.
-      is_question: `[]`, whether nothing is to be written.
     """
 
     pending: Pending
@@ -75,7 +73,6 @@ class ChainedControl(NamedTuple):
     write_relations: jax.Array
     gates: jax.Array
     rate: jax.Array
-    is_question: jax.Array
 
 
 class ChainedMNM(WrittenCell):
@@ -94,9 +91,6 @@ class ChainedMNM(WrittenCell):
     `S` instead of `N` in the chain, for at the start of an episode there is next to nothing to read, and the gradient
     of `N` is large at a small vector. There is no state but the memory and what is to be written to it.
 
-    With a `question_symbol`, a step that reads it decides to write nothing: a question is answered, and leaves the
-    memory as if it had not been asked. Schlag and Schmidhuber write statements only, too.
-
     Attributes:
       output_size: width of the output.
       controller_size: width of `h_t`.
@@ -108,7 +102,6 @@ class ChainedMNM(WrittenCell):
       vocabulary_size: number of symbols, if the inputs are symbols or sentences; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
       rate_bias: the bias of the rate's sigmoid at the start of training.
-      question_symbol: number of the symbol that marks a question; `None` for steps that may all write.
     """
 
     output_size: int
@@ -121,7 +114,6 @@ class ChainedMNM(WrittenCell):
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
     rate_bias: float = -1.0
-    question_symbol: int | None = None
 
     def setup(self) -> None:
         """Makes the parts; linen calls it."""
@@ -139,11 +131,6 @@ class ChainedMNM(WrittenCell):
         if self.writer.gates:
             raise ValueError(
                 f"writer: ChainedMNM makes no gates, and {self.writer!r} wants {', '.join(self.writer.gates)}"
-            )
-        if self.question_symbol is not None and not 0 <= self.question_symbol < (self.vocabulary_size or 0):
-            raise ValueError(
-                f"question_symbol must be the number of a symbol, below vocabulary_size, got {self.question_symbol!r} "
-                f"and {self.vocabulary_size!r}"
             )
         self.embedding = embedding_of(self)
         self.controller_layer = nn.Dense(self.controller_size)
@@ -200,16 +187,7 @@ class ChainedMNM(WrittenCell):
             write_relations=normalize(write_relations),
             gates=jnp.tanh(self.gates(hidden)).reshape(2, self.num_heads, self.num_reads + 1),
             rate=nn.sigmoid(self.rate(hidden)),
-            is_question=self._is_question(inputs),
         )
-
-    def _is_question(self, inputs: jax.Array | Sentence) -> jax.Array:
-        if self.question_symbol is None:
-            return jnp.array(False)
-        symbols = jnp.asarray(inputs.symbols if isinstance(inputs, Sentence) else inputs)
-        if not jnp.issubdtype(symbols.dtype, jnp.integer):  # One-hot.
-            return symbols[self.question_symbol] > 0
-        return jnp.any(symbols == self.question_symbol)
 
     def write(self, control: ChainedControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
         """Writes what is pending."""
@@ -253,5 +231,4 @@ def _decide(control: ChainedControl, chain: jax.Array) -> Pending:
     """What to write; `chain: [K + 1, d]` is what was read, and the entity `n_0` before it."""
     signals = jnp.stack([control.write_entities, control.write_values])
     entities, values = normalize(signals + control.gates @ chain)
-    decided = Pending(jnp.concatenate([entities, control.write_relations], axis=-1), values, control.rate)
-    return jax.tree.map(lambda leaf: jnp.where(control.is_question, 0, leaf), decided)
+    return Pending(jnp.concatenate([entities, control.write_relations], axis=-1), values, control.rate)

@@ -105,27 +105,6 @@ def test_an_episode_in_two_parts_is_the_whole_one(variables, run):
     chex.assert_trees_all_close(jnp.concatenate([first.outputs, second.outputs]), run.outputs, rtol=1e-5, atol=1e-6)
 
 
-def test_a_question_leaves_the_memory_as_if_it_had_not_been_asked(variables):
-    cell = CELL.copy(question_symbol=3)
-    asked = jax.jit(lambda sentences: mnm.unroll(cell, variables, sentences))(SENTENCES)
-    wanted = mnm.unroll(CELL, variables, jax.tree.map(lambda leaf: leaf[jnp.array([0, 2, 3])], SENTENCES))
-    others = jnp.array([0, 2, 3])
-    chex.assert_trees_all_close(asked.outputs[others], wanted.outputs, rtol=1e-4, atol=1e-5)
-    chex.assert_trees_all_close(asked.carry, wanted.carry, rtol=1e-4, atol=1e-5)
-    assert not asked.trace.rate[2].any()
-    assert not asked.trace.write_norm[2].any()
-    assert asked.trace.rate[3].all()
-
-
-@pytest.mark.parametrize("form", ["number", "one-hot"])
-def test_a_question_may_be_a_symbol_by_itself(variables, form):
-    symbol = jnp.array(3) if form == "number" else jax.nn.one_hot(3, 6)
-    other = jnp.array(2) if form == "number" else jax.nn.one_hot(2, 6)
-    cell = CELL.copy(question_symbol=3)
-    assert not cell.apply(variables, None, symbol)[0].pending.rate.any()
-    assert cell.apply(variables, None, other)[0].pending.rate.all()
-
-
 def test_reversible_gradient_equals_plain(variables):
     def gradient(reversible):
         def loss(variables):
@@ -153,7 +132,6 @@ def test_reads_start_with_the_entity_and_the_relations_of_writes():
         ({"memory_spec": Spec(3, 3)}, "key_size must exceed value_size, got 3 and 3"),
         ({"writer": rules.titans()}, "ChainedMNM makes no gates"),
         ({"num_reads": 0}, "num_reads"),
-        ({"question_symbol": 6}, "question_symbol must be the number of a symbol, below vocabulary_size, got 6 and 6"),
     ],
 )
 def test_names_the_option_at_fault(options, message):
