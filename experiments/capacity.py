@@ -323,15 +323,14 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
         raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
     output = _paths.expand(given_output)
     try:
-        if len(argv) > 1:
-            output.mkdir(parents=True, exist_ok=True)
-            save(measure_all(argv[1:], Options(_MAX_PAIRS.value, _NUM_DRAWS.value)), output / _NUMBERS)
-        into = Output(output, formats)
-        draw(load(output / _NUMBERS), into)
+        with command_line.writing_to(output):
+            if len(argv) > 1:
+                output.mkdir(parents=True, exist_ok=True)
+                save(measure_all(argv[1:], Options(_MAX_PAIRS.value, _NUM_DRAWS.value)), output / _NUMBERS)
+            into = Output(output, formats)
+            draw(load(output / _NUMBERS), into)
     except ValueError as error:
         raise command_line.UsageError(error) from error
-    except OSError as error:
-        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
     for path in [output / _NUMBERS, *into.paths]:
         print(path)
     print(f"\n{into.paths[0].read_text()}", end="")

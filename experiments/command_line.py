@@ -1,6 +1,7 @@
 """Command lines whose errors are one line on standard error, exit code 2, before anything is computed."""
 
 import ast
+import contextlib
 import pathlib
 import re
 import runpy
@@ -74,6 +75,19 @@ def output_directory(named: str | None, default: pathlib.Path) -> pathlib.Path:
     if default.resolve().is_relative_to(_RESULTS):
         raise UsageError(f"{default} comes with the package; --output=DIR says where to write, be it there")
     return default
+
+
+@contextlib.contextmanager
+def writing_to(output: pathlib.Path) -> Iterator[None]:
+    """What is written to the directory that `--output` names is written in here.
+
+    Raises:
+      UsageError: if it cannot be.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--output={output} cannot be written to: {error}") from error
 
 
 def formats_flag() -> flags.FlagHolder[list[str]]:

@@ -47,11 +47,10 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
         raise command_line.UsageError("usage: python -m experiments.recall_sizes WORKDIR [WORKDIR...] [--output=DIR]")
     output = command_line.output_directory(given_output, Path())
     try:
-        paths = compare(list(map(_paths.expand, argv[1:])), output, formats)
+        with command_line.writing_to(output):
+            paths = compare(list(map(_paths.expand, argv[1:])), output, formats)
     except LoadError as error:
         raise command_line.UsageError(error) from error
-    except OSError as error:
-        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
     print("\n".join(map(str, paths)))
 
 

@@ -59,11 +59,10 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
         raise command_line.UsageError(_USAGE)
     output = command_line.output_directory(given_output, Path())
     try:
-        paths = make_report(list(map(_paths.expand, argv[1:])), output, formats)
+        with command_line.writing_to(output):
+            paths = make_report(list(map(_paths.expand, argv[1:])), output, formats)
     except LoadError as error:
         raise command_line.UsageError(error) from error
-    except OSError as error:
-        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
     for path in paths:
         print(path)
     print(f"\n{paths[0].read_text()}", end="")

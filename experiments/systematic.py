@@ -4,9 +4,9 @@
 
 RUN is the directory of one model, or the name of one that comes with the package. The test stories are asked twice: as
 they are, and with the names of all people exchanged for those of people of other tasks
-(`mnm_jax.tasks.babi.systematic`).
-Writes `systematic.md` into DIR, by default the current directory. BABI_ARCHIVE names the archive, which has to be the
-one that the model was trained on. The parameters are those that were best on the validation stories.
+(`mnm_jax.tasks.babi.systematic`). Writes `systematic.md` into DIR, by default the current directory. BABI_ARCHIVE names
+the archive, which has to be the one that the model was trained on. The parameters are those that were best on the
+validation stories.
 """
 
 import pathlib
@@ -18,8 +18,8 @@ from absl import flags
 from experiments import command_line
 from experiments.babi import count_errors
 from mnm_jax import training
-from mnm_jax._files import write_whole
 from mnm_jax.analysis import tables
+from mnm_jax.analysis.output import Output
 from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi import Babi, Split, stories
 from mnm_jax.tasks.babi.buckets import make_splits
@@ -75,6 +75,8 @@ def main(argv: Sequence[str], given_output: str | None) -> None:
     if len(argv) != 2:
         raise command_line.UsageError(_USAGE)
     output = command_line.output_directory(given_output, pathlib.Path())
+    with command_line.writing_to(output):  # Before what takes minutes.
+        into = Output(output)
     try:
         loaded = training.load(argv[1], best=True)
         if not isinstance(loaded.task, Babi):
@@ -82,13 +84,9 @@ def main(argv: Sequence[str], given_output: str | None) -> None:
         table = compare(loaded)
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
-    path = output / "systematic.md"
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        write_whole(path, table)
-    except OSError as error:
-        raise command_line.UsageError(f"--output={output} cannot be written to: {error}") from error
-    print(f"{path}\n\n{table}", end="")
+    with command_line.writing_to(output):
+        into.text("systematic.md", table)
+    print(f"{into.paths[0]}\n\n{table}", end="")
 
 
 def run() -> None:
