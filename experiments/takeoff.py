@@ -1,16 +1,20 @@
 """The table of take-offs over several configurations: what makes learning start?
 
-    python -m experiments.takeoff DIR
+    python -m experiments.takeoff DIR [--output=DIR]
 
-reads every `DIR/CONFIGURATION/MODEL` that `make takeoff` left and writes `DIR/takeoff.md`.
+reads every `CONFIGURATION/MODEL` that `make takeoff` left in the first DIR, and writes `takeoff.md` there, or into the
+DIR of `--output`.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import flags
+
 from experiments import command_line
 from mnm_jax import _paths
 from mnm_jax.analysis import style, tables, takeoff
+from mnm_jax.analysis.output import Output
 from mnm_jax.analysis.runs import LoadError, Run, load_runs
 
 THRESHOLDS = (0.5, 0.97)
@@ -50,24 +54,28 @@ def _cells(run: Run) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], given_output: str | None) -> None:
     """Writes and prints the table of the directory that the command line names."""
     if len(argv) != 2:
-        raise command_line.UsageError("usage: python -m experiments.takeoff DIR")
+        raise command_line.UsageError("usage: python -m experiments.takeoff DIR [--output=DIR]")
     directory = _paths.expand(argv[1])
     if not directory.is_dir():
         raise command_line.UsageError(f"{directory} is not a directory")
+    output = command_line.output_directory(given_output, directory)
     try:
         text = table(directory)
     except LoadError as error:
         raise command_line.UsageError(error) from error
-    (directory / "takeoff.md").write_text(text)
+    with command_line.writing_to(output):
+        Output(output).text("takeoff.md", text)
     print(text, end="")
 
 
 def run() -> None:
     """Runs the program."""
-    command_line.run(main, document=__doc__, takes_arguments=True)
+    # Not at the top: other programs have flags of this name.
+    output = flags.DEFINE_string("output", None, "Directory for the table; the one that is read if not given.")
+    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The table of take-offs over several configurations."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -24,7 +25,7 @@ def write_run(directory, model, accuracies):
 def test_a_row_for_each_configuration_and_model(tmp_path, capsys):
     write_run(tmp_path / "with", "mnm_p", [[0.1, 0.6, 1.0], [0.1, 0.2, 0.9], [0.1, 0.7, 0.98]])
     write_run(tmp_path / "without", "mnm_p", [[0.1, 0.3, 0.4], [0.1, 0.2, 0.6], [0.1, 0.1, 0.2]])
-    takeoff.main(["takeoff", str(tmp_path)])
+    takeoff.main(["takeoff", str(tmp_path)], None)
     header, _, *rows = (tmp_path / "takeoff.md").read_text().splitlines()
     assert [[cell.strip() for cell in row.strip("|").split("|")] for row in (header, *rows)] == [
         [
@@ -41,11 +42,26 @@ def test_a_row_for_each_configuration_and_model(tmp_path, capsys):
     assert capsys.readouterr().out == (tmp_path / "takeoff.md").read_text()
 
 
+def test_writes_where_it_is_told(tmp_path):
+    write_run(tmp_path / "runs" / "with", "mnm_p", [[0.1, 0.6]])
+    before = sorted((tmp_path / "runs").rglob("*"))
+    takeoff.main(["takeoff", str(tmp_path / "runs")], str(tmp_path / "new" / "output"))
+    assert (tmp_path / "new" / "output" / "takeoff.md").read_text().startswith("| configuration ")
+    assert sorted((tmp_path / "runs").rglob("*")) == before
+
+
 def test_errors_are_one_line(tmp_path):
-    for arguments, message in (
-        ([], "usage"),
-        ([str(tmp_path / "none")], "none is not a directory"),
-        ([str(tmp_path)], "no runs"),
+    committed = str(pathlib.Path(takeoff.__file__).parent / "results")
+    write_run(tmp_path / "runs" / "with", "mnm_p", [[0.1, 0.6]])
+    (tmp_path / "empty").mkdir()
+    file = tmp_path / "file"
+    file.touch()
+    for arguments, output, message in (
+        ([], None, "usage"),
+        ([str(tmp_path / "none")], None, "none is not a directory"),
+        ([str(tmp_path / "empty")], None, "no runs"),
+        ([committed], None, "results comes with the package; --output=DIR says where to write"),
+        ([str(tmp_path / "runs")], str(file), f"^--output={file} cannot be written to: "),
     ):
         with pytest.raises(command_line.UsageError, match=message):
-            takeoff.main(["takeoff", *arguments])
+            takeoff.main(["takeoff", *arguments], output)
