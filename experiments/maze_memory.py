@@ -1,7 +1,7 @@
 """What the memory does in the maze: when an agent knows where the reward is, and whether it follows when that moves.
 
-    python -m experiments.maze_memory WORKDIR [WORKDIR...] --output=DIR [--episodes=1000]
-    python -m experiments.maze_memory --output=DIR      # Draws the figures again, from DIR/maze_memory.json alone.
+    python -m experiments.maze_memory WORKDIR [WORKDIR...] --output=DIR [--episodes=1000] [--formats=png,pdf]
+    python -m experiments.maze_memory --output=DIR [...]    # Draws the figures again, from DIR/maze_memory.json alone.
 
 Every trained agent in a WORKDIR of `experiments.maze` lives for episodes of its own maze. From what its memory returns
 after each step, or from the hidden state of one without a memory to read, the reward's cell is decoded linearly. Then
@@ -27,6 +27,7 @@ from experiments import command_line
 from mnm_jax import _paths, training
 from mnm_jax._files import write_whole
 from mnm_jax.analysis import maze_memory, maze_memory_figures
+from mnm_jax.analysis.output import Output
 from mnm_jax.analysis.runs import LoadError, load_runs
 from mnm_jax.tasks import MazeTask
 
@@ -97,26 +98,32 @@ def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
     return {"task": dataclasses.asdict(task), "episodes": num_episodes, "agents": agents}
 
 
-def main(argv: Sequence[str], output: str) -> None:
+def main(argv: Sequence[str], given_output: str, formats: Sequence[str] = ("png",)) -> None:
     """Measures the agents in the working directories on the command line, if there are any, and draws the figures."""
-    directory = command_line.output_directory(output, _paths.expand(output))
-    directory.mkdir(parents=True, exist_ok=True)
+    output = _paths.expand(given_output)
+    with command_line.writing_to(output):  # Before what takes minutes.
+        into = Output(output, formats)
+    path = output / _NUMBERS
     if len(argv) > 1:
         numbers = measure_all(argv[1:], _EPISODES.value)
-        write_whole(directory / _NUMBERS, json.dumps(numbers, indent=1) + "\n")
+        with command_line.writing_to(output):
+            write_whole(path, json.dumps(numbers, indent=1) + "\n")
     try:
-        numbers = json.loads((directory / _NUMBERS).read_text())
+        numbers = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise command_line.UsageError(f"{directory / _NUMBERS} cannot be read: {error}; {_USAGE}") from error
-    for name, draw in (("knowledge", maze_memory_figures.knowledge), ("following", maze_memory_figures.following)):
-        draw(numbers).savefig(directory / f"{name}.png")
-        print(directory / f"{name}.png")
+        raise command_line.UsageError(f"{path} cannot be read: {error}; {_USAGE}") from error
+    with command_line.writing_to(output):
+        into.figure("knowledge", maze_memory_figures.knowledge(numbers))
+        into.figure("following", maze_memory_figures.following(numbers))
+    print("\n".join(map(str, into.paths)))
 
 
 def run() -> None:
     """Runs the program."""
+    # Not at the top: other programs have flags of these names.
     output = flags.DEFINE_string("output", None, "Directory for numbers and figures.", required=True)
-    command_line.run(lambda argv: main(argv, output.value), document=__doc__, takes_arguments=True)
+    formats = command_line.formats_flag()
+    command_line.run(lambda argv: main(argv, output.value, formats.value), document=__doc__, takes_arguments=True)
 
 
 if __name__ == "__main__":

@@ -289,11 +289,10 @@ def main(argv: Sequence[str], output: str | None = None, formats: Sequence[str] 
     for workdir in map(_paths.expand, argv[1:]):
         target = command_line.output_directory(output, workdir)
         try:
-            report(workdir, target, formats)
+            with command_line.writing_to(target):
+                report(workdir, target, formats)
         except LoadError as error:
             raise command_line.UsageError(error) from error
-        except OSError as error:
-            raise command_line.UsageError(f"{target} cannot be written to: {error}") from error
 
 
 def run() -> None:

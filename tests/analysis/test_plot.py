@@ -102,7 +102,7 @@ def test_program_adds_nothing_to_what_comes_with_the_repository(tmp_path):
 def test_program_says_where_it_cannot_write(write_run, tmp_path):
     write_run("lstm", [[0.1, 0.9]], num_pairs=())
     (tmp_path / "file").touch()
-    with pytest.raises(command_line.UsageError, match=r"file/below cannot be written to: "):
+    with pytest.raises(command_line.UsageError, match=r"^--output=.*file/below cannot be written to: "):
         plot.main(["plot", str(tmp_path)], str(tmp_path / "file" / "below"))
     with pytest.raises(command_line.UsageError, match=r"no directory .*x: wanted one that holds"):
         plot.main(["plot", str(tmp_path / ("x" * 300))])

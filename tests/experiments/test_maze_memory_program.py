@@ -1,0 +1,34 @@
+"""The figures of what agents remember in the maze: where they are written, and in which formats."""
+
+import json
+
+import pytest
+
+from experiments import command_line, maze_memory
+
+SEED = {
+    "knowledge": {"by_step": [0.1, 0.9], "by_visits": [0.2, 0.9], "chance": 0.125},
+    "following": {"before": [5.0, 2], "after": [9.0, 4], "arrivals_at_old": [2.0, 1], "visits": 2.0},
+}
+NUMBERS = {"task": {"size": 5, "episode_length": 6}, "episodes": 8, "agents": {"rnn": {"update": 3, "seeds": [SEED]}}}
+
+
+def test_figures_are_drawn_again_in_every_format(tmp_path, capsys):
+    (tmp_path / "maze_memory.json").write_text(json.dumps(NUMBERS))
+    maze_memory.main(["maze_memory"], str(tmp_path), ("png", "svg"))
+    paths = [tmp_path / f"{name}.{suffix}" for name in ("knowledge", "following") for suffix in ("png", "svg")]
+    assert capsys.readouterr().out.splitlines() == list(map(str, paths))
+    for path in paths:
+        assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[path.suffix])
+
+
+def test_where_it_cannot_write_it_does_not_measure(tmp_path, monkeypatch):
+    monkeypatch.setattr(maze_memory, "measure_all", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(command_line.UsageError, match=r"^--output=.*/file cannot be written to: "):
+        maze_memory.main(["maze_memory", "runs"], str(tmp_path / "file"))
+
+
+def test_without_numbers_it_says_how_they_are_made(tmp_path):
+    with pytest.raises(command_line.UsageError, match=r"maze_memory\.json cannot be read: .*; usage: python -m exper"):
+        maze_memory.main(["maze_memory"], str(tmp_path))
