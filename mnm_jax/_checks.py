@@ -107,7 +107,7 @@ def check_positive(**sizes: object) -> None:
             raise ValueError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
-def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Checks that the option `name` has one of the allowed values.
 
     Raises:

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mnm_jax import _paths, models, tasks
+from mnm_jax import _checks, _paths, models, tasks
 from mnm_jax._files import CONFIG, read_description, write_whole
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
 from mnm_jax.training.episodes import Episodes
@@ -155,9 +155,11 @@ def load(
       The `Loaded` model.
 
     Raises:
-      ValueError: if this is no directory of a run or of several, if the run has no such seed, if no checkpoint of it is
-        whole (a `RestoreError`), or if another task or cell was trained in it (likewise).
+      ValueError: if this is no directory of a run or of several, if the seed is no whole number, or the run has no such
+        seed, if no checkpoint of it is whole (a `RestoreError`), or if another task or cell was trained in it (likewise).
     """
+    if seed is not None and not _checks.is_whole(seed):
+        raise ValueError(f"argument 'seed': wants a whole number, of Python or NumPy, or None, got {seed!r}")
     directory, configuration, identity = _paths.expand(directory), None, None
     if (task is None) != (cell is None):
         raise ValueError("task and cell go together: give both, or neither for a directory with a config.json")

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import numbers
 import pathlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -24,7 +25,7 @@ import optax
 
 from mnm_jax import _checks, _paths
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError
-from mnm_jax.training.devices import Parallel, check_divisible, max_over_processes, place
+from mnm_jax.training.devices import PARALLEL, Parallel, check_divisible, max_over_processes, place
 from mnm_jax.training.episodes import held_out
 from mnm_jax.training.identity import identify
 from mnm_jax.training.log import Log
@@ -67,12 +68,14 @@ class RunOptions:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        _checks.check_choice("parallel", self.parallel, PARALLEL)
         _checks.check_positive(keep=self.keep)
         if self.save_updates is not None:
             _checks.check_positive(save_updates=self.save_updates)
-        if not self.save_minutes > 0:
-            raise ValueError(f"save_minutes must be above 0, got {self.save_minutes!r}")
+        if not isinstance(self.save_minutes, numbers.Real) or not self.save_minutes > 0:
+            raise ValueError(f"save_minutes must be a number above 0, got {self.save_minutes!r}")
         _checks.check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        _checks.check_choice("tensorboard", self.tensorboard, (True, False))
 
 
 class Report(NamedTuple):

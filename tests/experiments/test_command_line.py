@@ -136,7 +136,7 @@ WRONG = {
         ["--workdir=new", "--on_nonfinite=hope"],
         "--on_nonfinite=hope: value should be one of <stop.skip>",
     ),
-    "no time between saves": (["--workdir=new", "--save_minutes=0"], "save_minutes must be above 0, got 0.0"),
+    "no time between saves": (["--workdir=new", "--save_minutes=0"], "save_minutes must be a number above 0, got 0.0"),
     "no updates between saves": (["--workdir=new", "--save_updates=0"], "--save_updates=0: 0 is not a positive int"),
     "no checkpoints": (["--workdir=new", "--keep_checkpoints=0"], "--keep_checkpoints=0: 0 is not a positive integer"),
     "no time": (["--workdir=new", "--max_minutes=-1"], "--max_minutes=-1: -1.0 is not a non-negative number"),

@@ -139,6 +139,11 @@ def test_a_seed_that_was_not_trained_is_refused_with_those_that_were(trained):
     _, directory = trained
     with pytest.raises(ValueError, match=f"{directory} has no seed 2; it has 0, 1, 5$"):
         training.load(directory, seed=2)
+    assert_equal(training.load(directory, seed=np.int64(5)).variables, training.load(directory, seed=5).variables)
+    for seed in (0.0, "0", True):
+        wanted = f"argument 'seed': wants a whole number, of Python or NumPy, or None, got {seed!r}"
+        with pytest.raises(ValueError, match=wanted):
+            training.load(directory, seed=seed)
 
 
 def test_a_run_without_a_checkpoint_cannot_be_loaded(tmp_path):
