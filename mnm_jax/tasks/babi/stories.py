@@ -18,6 +18,7 @@ Source: Weston et al., "Towards AI-Complete Question Answering: A Set of Prerequ
 
 import gzip
 import hashlib
+import http.client
 import io
 import os
 import pathlib
@@ -25,6 +26,7 @@ import queue
 import re
 import tarfile
 import threading
+import time
 import urllib.request
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,6 +65,8 @@ OFFICIAL_SHA256 = "0364ebde659f14d11bc21744516c5ec49d3d06cb692733f66680771244998
 
 # Seconds without anything arriving after which a download is given up.
 _PATIENCE = 15.0
+# Seconds after which it is given up although something still arrives: 16 MB, at less than 27 kB a second.
+_DEADLINE = 600.0
 _CHUNK = 2**20
 _HOW_TO_NAME = "name a copy of it by the argument archive or the environment variable BABI_ARCHIVE"
 
@@ -155,7 +159,8 @@ def _member(config: str, task: int, split: str) -> str:
 def download(directory: str | os.PathLike[str]) -> pathlib.Path:
     """Downloads the official archive, unless it is there already.
 
-    It comes by plain HTTP, so it is taken only if its SHA-256 is `OFFICIAL_SHA256`.
+    It comes by plain HTTP, so it is taken only if its SHA-256 is `OFFICIAL_SHA256`. It is given up when nothing arrives
+    for 15 seconds, or when not all of it has arrived after ten minutes.
 
     Args:
       directory: where to.
@@ -188,27 +193,31 @@ def _fetch(url: str) -> Iterator[bytes]:
     """What is at an address, piece by piece.
 
     Raises:
-      ArchiveError: if it cannot be had, or nothing arrives for `_PATIENCE` seconds.
+      ArchiveError: if it cannot be had, if nothing arrives for `_PATIENCE` seconds, or not all of it in `_DEADLINE`.
     """
     arrived: queue.Queue[bytes | Exception] = queue.Queue(maxsize=8)
 
     def read() -> None:
         try:
             with urllib.request.urlopen(url, timeout=_PATIENCE) as response:
-                while chunk := response.read(_CHUNK):
+                while chunk := response.read1(_CHUNK):  # `read` would wait for so much.
                     arrived.put(chunk)
             arrived.put(b"")
+        except http.client.HTTPException as error:  # It quotes what arrived, however long.
+            arrived.put(ValueError(f"the answer is not as HTTP has it: {type(error).__name__}"))
         except (OSError, ValueError) as error:
             arrived.put(error)
 
     # In a thread of its own, for the look-up of a name has no time limit.
     threading.Thread(target=read, daemon=True).start()
-    size = 0
+    size, deadline = 0, time.monotonic() + _DEADLINE
     while True:
         try:
             chunk = arrived.get(timeout=_PATIENCE)
         except queue.Empty:
             chunk = TimeoutError(f"nothing arrived for {_PATIENCE:g} seconds")
+        if chunk and time.monotonic() > deadline:
+            chunk = TimeoutError(f"not all of it arrived in {_DEADLINE:g} seconds")
         if isinstance(chunk, Exception):
             raise ArchiveError(f"{url} could not be downloaded ({chunk}); {_HOW_TO_NAME}") from chunk
         if not chunk:

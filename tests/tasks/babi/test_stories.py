@@ -1,5 +1,6 @@
 """Reading the archive: what a story is, and what is refused."""
 
+import contextlib
 import gzip
 import http.server
 import shutil
@@ -241,6 +242,35 @@ class TestDownload:
             with pytest.raises(ArchiveError, match=r"could not be downloaded \(.*name a copy of it"):
                 stories.download(tmp_path)
         assert stories._PATIENCE < 20
+
+    @pytest.mark.parametrize(
+        ("answer", "message"),
+        [
+            (b"HTTP/1.0 200 OK\r\nContent-Length: 15719851\r\n\r\n", "not all of it arrived in 0.3 seconds"),
+            (b"220 no HTTP\r\n", "the answer is not as HTTP has it: BadStatusLine"),
+        ],
+        ids=["trickles", "of another kind"],
+    )
+    def test_is_given_up_where_it_does_not_come(self, answer, message, tmp_path, monkeypatch):
+        monkeypatch.setattr(stories, "_DEADLINE", 0.3)
+        given_up = threading.Event()
+
+        def serve(server):
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(answer)
+                while not given_up.wait(0.02):
+                    connection.sendall(b".")
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=serve, args=(server,))
+            thread.start()
+            monkeypatch.setattr(stories, "URL", f"http://127.0.0.1:{server.getsockname()[1]}/babi.tar.gz")
+            with pytest.raises(ArchiveError, match=rf"could not be downloaded \({message}.*\); name a copy of it"):
+                stories.download(tmp_path)
+            given_up.set()
+            thread.join()
+        assert not list(tmp_path.iterdir())
 
 
 def test_an_archive_is_named_by_argument_or_environment(archive, tmp_path, monkeypatch):
