@@ -266,10 +266,12 @@ class TestDownload:
             thread = threading.Thread(target=serve, args=(server,))
             thread.start()
             monkeypatch.setattr(stories, "URL", f"http://127.0.0.1:{server.getsockname()[1]}/babi.tar.gz")
-            with pytest.raises(ArchiveError, match=rf"could not be downloaded \({message}.*\); name a copy of it"):
-                stories.download(tmp_path)
-            given_up.set()
-            thread.join()
+            try:
+                with pytest.raises(ArchiveError, match=rf"could not be downloaded \({message}.*\); name a copy of it"):
+                    stories.download(tmp_path)
+            finally:
+                given_up.set()
+                thread.join()
         assert not list(tmp_path.iterdir())
 
 
