@@ -214,10 +214,10 @@ def _fetch(url: str) -> Iterator[bytes]:
     while True:
         try:
             chunk = arrived.get(timeout=_PATIENCE)
+            if chunk and time.monotonic() > deadline:
+                chunk = TimeoutError(f"not all of it arrived in {_DEADLINE:g} seconds")
         except queue.Empty:
             chunk = TimeoutError(f"nothing arrived for {_PATIENCE:g} seconds")
-        if chunk and time.monotonic() > deadline:
-            chunk = TimeoutError(f"not all of it arrived in {_DEADLINE:g} seconds")
         if isinstance(chunk, Exception):
             raise ArchiveError(f"{url} could not be downloaded ({chunk}); {_HOW_TO_NAME}") from chunk
         if not chunk:
