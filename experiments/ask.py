@@ -280,7 +280,7 @@ def _read_file(name: str) -> list[str]:
 
 
 def answer(run: str) -> None:
-    """Loads a run, and answers what is asked, as the flags say. Ctrl-C ends it.
+    """Loads a run, and answers what is asked, as the flags say.
 
     Args:
       run: see `training.load`.
@@ -288,13 +288,9 @@ def answer(run: str) -> None:
     Raises:
       UsageError: if there is no such run or file, or if the run was not trained on bAbI.
     """
-    try:
-        loaded, lines = _load(run)
-        for text in answer_all(loaded, lines, STORY.value):
-            print(text, flush=True)
-    except KeyboardInterrupt:
-        print()
-        sys.exit(130)
+    loaded, lines = _load(run)
+    for text in answer_all(loaded, lines, STORY.value):
+        print(text, flush=True)
 
 
 def _load(run: str) -> tuple[training.Loaded, Iterable[str]]:

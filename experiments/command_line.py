@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import re
 import runpy
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,9 @@ def run(
     default_config: str | None = None,
     takes_arguments: bool = False,
 ) -> None:
-    """Runs a program: parses the flags, then calls `main`. A `UsageError` becomes one line, `--help` a page.
+    """Runs a program: parses the flags, then calls `main`.
+
+    A `UsageError` becomes one line, `--help` a page, and Ctrl-C ends the program without a traceback.
 
     Args:
       main: takes what is left of the command line.
@@ -59,6 +62,9 @@ def run(
             main(argv)
         except UsageError as error:
             exit_with(error)
+        except KeyboardInterrupt:  # It never comes while something trains: see `interruption`.
+            print(file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     app.run(guarded, flags_parser=_parse)
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -55,6 +55,8 @@ class Interruption:
     def ending_at_once(self) -> Iterator[None]:
         """While this is entered, a signal ends the program where it is. For what can be done again at any time."""
         self._ends_at_once = True
+        if self.signal is not None:  # It came after it had been asked for the last time.
+            _end_at_once(self.signal)
         try:
             yield
         finally:
@@ -66,10 +68,14 @@ class Interruption:
             if received == signal.SIGINT and self.signal is not None:
                 os._exit(128 + received)
             if received in _SIGNALS and self._ends_at_once:
-                print(f"\n{received.name}: ended; all training is saved", file=sys.stderr, flush=True)
-                os._exit(128 + received)
+                _end_at_once(received)
             if received in _SIGNALS and self.signal is None:
                 self.signal = received
                 again = "; once more to stop at once" if received == signal.SIGINT else ""
                 print(f"\n{received.name}: stopping after this chunk{again}", file=sys.stderr, flush=True)
         self._reader.close()
+
+
+def _end_at_once(received: signal.Signals) -> NoReturn:
+    print(f"\n{received.name}: ended; all training is saved", file=sys.stderr, flush=True)
+    os._exit(128 + received)

@@ -112,16 +112,12 @@ def watch(run: str) -> None:
     if not isinstance(task, MazeTask):
         raise command_line.UsageError(f"{run} was trained on {type(task).__name__}, not in the maze")
     life = task.act(jax.random.key(products.TEST_SEED), policy(loaded.cell, loaded.variables))
-    try:
-        for frame in frames(task, jax.device_get(life)):
-            if not sys.stdout.isatty():
-                print(f"{frame}\n")
-                continue
-            print(f"\x1b[H\x1b[2J{frame}", flush=True)  # From the upper left corner of an empty screen.
-            time.sleep(1 / _FRAMES_PER_SECOND)
-    except KeyboardInterrupt:
-        print()
-        sys.exit(130)
+    for frame in frames(task, jax.device_get(life)):
+        if not sys.stdout.isatty():
+            print(f"{frame}\n")
+            continue
+        print(f"\x1b[H\x1b[2J{frame}", flush=True)  # From the upper left corner of an empty screen.
+        time.sleep(1 / _FRAMES_PER_SECOND)
 
 
 def _watch() -> bool:

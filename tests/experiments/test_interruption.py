@@ -1,15 +1,23 @@
 """Signals and time budgets: a program that is asked to stop saves, says where, and can be resumed."""
 
+import math
+import os
+import queue
 import re
 import signal
 import subprocess
+import sys
+import threading
 import time
 
 import programs
 import pytest
+from absl import app
 
+from experiments import command_line, launcher
 from experiments.interruption import Interruption
-from mnm_jax import training
+from mnm_jax import models, training
+from mnm_jax.tasks import Dictionary
 
 BLOCKED = """
 import hashlib, time
@@ -103,6 +111,53 @@ def test_what_can_be_done_again_is_ended_at_once(compiled):
     process.send_signal(signal.SIGTERM)
     code, _, err = programs.finish(process, timeout=10)
     assert (code, err) == (143, "\nSIGTERM: ended; all training is saved\n")
+
+
+def test_ctrl_c_where_nothing_trains_leaves_no_traceback(monkeypatch, capsys):
+    """Such as while the data is read, or measured by a program that does not train."""
+    monkeypatch.setattr(sys, "argv", ["program"])
+    monkeypatch.setattr(app, "run", lambda main, flags_parser: main(["program"]))
+    with pytest.raises(SystemExit) as end:
+        command_line.run(lambda argv: signal.raise_signal(signal.SIGINT), document="")
+    assert end.value.code == 130
+    assert capsys.readouterr() == ("", "\n")
+
+
+@pytest.mark.parametrize("comes", ["before", "during"])
+def test_ctrl_c_ends_what_follows_a_training_at_once(comes, monkeypatch, capfd, tmp_path):
+    """Before: after the training had been asked for the last time whether it was to stop."""
+    exits = queue.Queue()
+
+    def end(code):
+        exits.put(code)
+        if threading.current_thread() is threading.main_thread():
+            raise SystemExit
+
+    def interrupt_and_wait():
+        signal.raise_signal(signal.SIGINT)
+        deadline = time.monotonic() + 10
+        while interruption.signal is None and exits.empty() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def train(*args, **kwargs):
+        if comes == "before":
+            interrupt_and_wait()
+        return training.Report(None, 1, {}, is_finished=True, is_interrupted=False, saving_seconds=0.0)
+
+    def conclude(configuration, report, directory):
+        assert comes == "during"
+        interrupt_and_wait()
+        raise SystemExit
+
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(training, "run", train)
+    experiment = launcher.Experiment("dictionary", "", lambda task, settings: None, conclude, (), print)
+    settings = models.ModelSettings(2, 2), training.TrainingSettings(num_updates=1)
+    configuration = training.Configuration("dictionary", "lstm", (0,), Dictionary(num_pairs=2), *settings)
+    with Interruption() as interruption, pytest.raises(SystemExit):
+        launcher._train(experiment, configuration, tmp_path, training.RunOptions(), math.inf, interruption)
+    assert exits.get(timeout=10) == 130
+    assert capfd.readouterr().err.count("\nSIGINT: ended; all training is saved\n") == 1
 
 
 def test_a_second_interrupt_ends_the_program_at_once_even_within_a_long_call(compiled):
