@@ -156,7 +156,7 @@ def load(
 
     Raises:
       ValueError: if this is no directory of a run or of several, if the seed is no whole number or the run has no such
-        one, if no checkpoint of it is whole (a `RestoreError`), or if another task or cell was trained in it (likewise).
+        one, if no checkpoint of it is whole (a `RestoreError`), or if another task or cell was trained (likewise).
     """
     if seed is not None and not _checks.is_whole(seed):
         raise ValueError(f"argument 'seed': wants a whole number, of Python or NumPy, or None, got {seed!r}")
