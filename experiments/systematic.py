@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from experiments import command_line
-from experiments.babi import count_errors
+from experiments.babi_errors import count_errors
 from mnm_jax import training
 from mnm_jax.analysis import tables
 from mnm_jax.analysis.output import Output

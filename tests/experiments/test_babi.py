@@ -11,7 +11,8 @@ import pytest
 from test_command_line import ROOT, run_all
 
 from experiments import ask
-from experiments.babi import count_errors, tokens_per_second
+from experiments.babi import tokens_per_second
+from experiments.babi_errors import count_errors
 from mnm_jax import training
 from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi.stories import sha256
@@ -127,7 +128,7 @@ def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
     loaded = training.load(directory / "run" / "attention")
     split = loaded.task.loaded.train
     whole = count_errors(loaded.cell, loaded.variables, split)
-    monkeypatch.setattr("experiments.babi._BATCH_STEPS", 3 * split.buckets[0].num_steps)
+    monkeypatch.setattr("experiments.babi_errors._BATCH_STEPS", 3 * split.buckets[0].num_steps)
     assert count_errors(loaded.cell, loaded.variables, split) == whole
     assert sum(count.questions for count in whole.values()) == split.num_questions
     for count in whole.values():

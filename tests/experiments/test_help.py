@@ -5,36 +5,56 @@ import re
 import pytest
 from test_command_line import run_all
 
-PROGRAMS = {
-    "experiments.babi": ("tasks", "data", "layout", "babi_archive", "ask", "story", "seed"),
-    "experiments.dictionary": (),
-    "experiments.report": None,
-}
+from experiments.main import PROGRAMS
+
 TRAINING = ("config", "models", "num_seeds", "workdir", "max_minutes", "resume", "parallel", "save_minutes")
-TRAINING += ("on_nonfinite", "tensorboard")
+TRAINING += ("on_nonfinite", "tensorboard", "save_updates", "keep_checkpoints", "compilation_cache")
+TRAINING += ("coordinator_address", "num_processes", "process_id")
+FIGURES = ("output", "formats")
+FLAGS = {
+    "babi": (*TRAINING, "tasks", "data", "layout", "babi_archive", "ask", "story", "seed"),
+    "maze": (*TRAINING, "watch"),
+    "train": (*TRAINING, "task"),
+    "maze_memory": (*FIGURES, "episodes"),
+    "ask": ("story", "seed"),
+    "plot": FIGURES,
+    "report": FIGURES,
+    "recall_sizes": FIGURES,
+    "takeoff": ("output",),
+    "capacity": (*FIGURES, "max_pairs", "num_draws"),
+    "systematic": ("output",),
+}
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("help")
-    return {program: run_all([["--help"], ["--helpshort", "-h"]], directory, program) for program in PROGRAMS}
+    """What `mnm-jax PROGRAM --help` answers, by program, and what three more spellings do."""
+    programs = *PROGRAMS, *("babi",) * 3
+    spellings = *("--help",) * len(PROGRAMS), "--helpshort", "-h", "-?"
+    command_lines = list(zip(programs, spellings, strict=True))
+    results = run_all(command_lines, tmp_path_factory.mktemp("help"), "warm_command")
+    return dict(zip(command_lines, results, strict=True))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_is_one_page_and_no_error(pages, program):
-    (code, page, err), again = pages[program]
+    code, page, err = pages[program, "--help"]
     assert (code, err) == (0, "")
-    assert again == (0, page, "")
     assert len(page.splitlines()) < 80
     assert all(len(line) <= 120 for line in page.splitlines())
-    assert f"python -m {program}" in page
-    flags = ("output",) if PROGRAMS[program] is None else TRAINING + PROGRAMS[program]
-    described = dict(re.findall(r"^  --(\w+)(.*)$", page, re.MULTILINE))
-    assert set(flags) <= set(described)
+    assert f"\n    mnm-jax {program} " in page
+    described = re.findall(r"^  --(\w+)", page, re.MULTILINE)
+    assert set(described) == set(FLAGS.get(program, TRAINING))
+    assert len(set(described)) == len(described)
+
+
+def test_every_spelling_of_help_gives_the_page(pages):
+    for spelling in ("--helpshort", "-h", "-?"):
+        assert pages["babi", spelling] == pages["babi", "--help"]
 
 
 def test_help_says_what_the_defaults_are_and_which_is_which(pages):
-    page = pages["experiments.babi"][0][1]
+    _, page, _ = pages["babi", "--help"]
     assert re.search(r"--num_seeds=SEEDS .*\(default 3\)", page)
     assert "[--num_seeds=3]" in page
     assert re.search(r"--data=en\|en-10k +1,000 training questions of each task, or 10,000", page)
@@ -46,8 +66,9 @@ def test_help_says_what_the_defaults_are_and_which_is_which(pages):
 def test_paths_are_expanded_in_every_flag(tmp_path):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
-    results = run_all(
+    page, *results = run_all(
         [
+            ["--help"],
             ["--workdir=~/used"],
             ["--workdir=$PLACE/used"],
             ["--workdir=new", "--babi_archive=~/used/file"],
@@ -58,6 +79,7 @@ def test_paths_are_expanded_in_every_flag(tmp_path):
         HOME=str(tmp_path),
         PLACE=str(tmp_path),
     )
+    assert "\n    python -m experiments.babi --workdir=DIR " in page[1]  # As it was called.
     messages = (
         f"--workdir={tmp_path}/used exists; pass --resume",
         f"--workdir={tmp_path}/used exists; pass --resume",
