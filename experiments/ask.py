@@ -103,7 +103,9 @@ def encode(sentence: str, vocabulary: Vocabulary) -> list[int]:
     for word in dict.fromkeys(words):
         if word not in numbers:
             near = difflib.get_close_matches(word, vocabulary.symbols)
-            messages.append(f"the word {word!r} is unknown" + (f"; near it: {', '.join(near)}" if near else ""))
+            # What was no UTF-8 is in escape sequences already; `repr` is for what else a terminal should not be sent.
+            shown = repr(word).replace(r"\\", "\\")
+            messages.append(f"the word {shown} is unknown" + (f"; near it: {', '.join(near)}" if near else ""))
     if messages:
         raise SentenceError("; ".join(messages))
     return [numbers[word] for word in words]

@@ -77,12 +77,14 @@ class Configuration:
         """Reads what `save` wrote into the directory of a run.
 
         Raises:
-          ValueError: if there is no `config.json`, or a file is not what a run writes; the message names the file.
+          ValueError: if there is no `config.json`, if a file is not what a run writes, or if the task or the writer
+            cannot be imported; the message names the file.
         """
         directory = pathlib.Path(directory)
         experiment, model, seeds, config = read_description(directory)
         try:
             kind = tasks.find_task(experiment)
+            models.find_writer(model)
         except ValueError as error:
             raise ValueError(f"{directory / CONFIG}: {error}") from error
         try:

@@ -40,6 +40,7 @@ WRONG = {
     "no such layout": ([*NEW, "--layout=line"], "--layout=line: value should be one of <stream.question.sentences>"),
     "no such archive": ([*NEW, "--babi_archive=none"], "--babi_archive=none: there is no such file"),
     "damaged archive": ([*NEW, "--babi_archive=damaged.gz"], "damaged.gz is truncated or damaged, or no .tar.gz: "),
+    "empty archive": ([*NEW, "--babi_archive=empty"], "empty has no file tasks_1-20_v1-2/en/qa"),
     "other archive": (
         [*TRAIN, "--babi_archive=other.tar.gz", "--resume"],
         "config.task.archive_sha256 was [0-9a-f]{64} and is [0-9a-f]{64}",
@@ -61,6 +62,7 @@ def trained(tmp_path_factory):
     directory = tmp_path_factory.mktemp("babi")
     archive = write_archive(directory / "archive.tar.gz", make_contents())
     write_archive(directory / "other.tar.gz", dict(reversed(make_contents().items())))
+    (directory / "empty").mkdir()
     (directory / "damaged.gz").write_bytes(archive.read_bytes()[:500])
     once, stopped, resumed, plotted, *mistakes = run_all(
         [

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 
+from experiments import workdirs
 from mnm_jax import models, training
 from mnm_jax.tasks import Dictionary, MazeTask
 
@@ -96,6 +97,11 @@ WRONG = {
     ),
     "workdir in use": (["--workdir=used"], "--workdir=used exists; pass --resume to go on in it, or name another"),
     "workdir is a file": (["--workdir=file"], "--workdir=file is not a directory"),
+    "workdir that cannot be written": (["--workdir=/proc/self/new"], "--workdir=/proc/self/new cannot be written to"),
+    "writer that is not there any more": (
+        ["--workdir=lonely", "--resume"],
+        "lonely/lstm/config.json: model 'gone:Rule': cannot make a writer: No module named 'gone'; .* on PYTHONPATH",
+    ),
     "another configuration": (
         ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=2", "--config.task.num_pairs=8"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8; seeds was \\[0\\] and is \\[0, 1\\]",
@@ -183,7 +189,14 @@ def mistakes(tmp_path_factory):
     )
     cosine = dataclasses.replace(used, training=training.TrainingSettings(num_updates=1000, schedule="cosine"))
     foreign = dataclasses.replace(used, experiment="maze", task=MazeTask())
-    contents = {"used": used.to_json(), "cosine": cosine.to_json(), "foreign": foreign.to_json(), "broken": '{"exper'}
+    lonely = dataclasses.replace(used, model="gone:Rule")
+    contents = {
+        "used": used.to_json(),
+        "lonely": lonely.to_json(),
+        "cosine": cosine.to_json(),
+        "foreign": foreign.to_json(),
+        "broken": '{"exper',
+    }
     for name, text in contents.items():
         (directory / name / "lstm").mkdir(parents=True)
         (directory / name / "lstm" / "config.json").write_text(text)
@@ -245,6 +258,13 @@ def test_a_tiny_run_writes_everything_and_is_extended(tmp_path):
     figures = {"learning_curves.png", "generalization.png", "takeoff.md", "takeoff.csv"}
     assert figures <= {path.name for path in workdir.iterdir()}
     assert list(workdir.glob("similarity_*Hebbian*.png"))
+
+
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    below = tmp_path / "file" / "below"
+    with pytest.raises(workdirs.LockError, match=f"^--workdir={below} cannot be made: Not a directory$"):
+        workdirs.lock(below).__enter__()
 
 
 def test_two_programs_do_not_train_in_one_directory(mistakes):

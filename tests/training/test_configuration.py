@@ -97,6 +97,14 @@ def test_a_task_that_cannot_be_had_is_named(tmp_path):
             training.Configuration.load(tmp_path)
 
 
+def test_a_writer_that_cannot_be_had_is_named(tmp_path):
+    message = f"^{tmp_path}/config.json: model 'no:Rule': cannot make a writer: No module named 'no'"
+    write(dataclasses.replace(DICTIONARY, model="no:Rule"), tmp_path)
+    for load in (training.Configuration.load, training.load):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+
+
 def test_a_trained_model_is_as_good_as_its_last_line_says(trained):
     _, directory = trained
     last = {line["seed"]: line for line in map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())}
