@@ -93,7 +93,7 @@ def check_key(name: str, key: jax.Array) -> None:
     is_new = shape == () and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     is_old = shape is not None and len(shape) == 1 and dtype == jnp.uint32
     if not is_new and not is_old:
-        raise AssertionError(f"argument '{name}': wants one random key, such as jax.random.key(0), got {_show(key)}")
+        raise AssertionError(f"argument '{name}': wants one random key, such as jax.random.key(0), got {show(key)}")
 
 
 def check_positive(**sizes: object) -> None:
@@ -128,12 +128,18 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
+def show(value: Any) -> str:
+    """An array by its type and shape, anything else as it is, cut short."""
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    return f"{value.dtype} of shape {_show_shape(value.shape)}" if is_array else reprlib.repr(value)
+
+
 def _check(name: str, value: Any, kinds: tuple[type, ...], shape: tuple[int | None, ...], wanted: str) -> None:
     its_shape, its_type = _shape_and_type(value)
     fits = its_shape is not None and len(its_shape) == len(shape)
     fits = fits and all(size in (None, its_size) for size, its_size in zip(shape, its_shape or (), strict=True))
     if not fits or not any(jnp.issubdtype(its_type, kind) for kind in kinds):
-        raise AssertionError(f"argument '{name}': wants {wanted}, got {_show(value)}")
+        raise AssertionError(f"argument '{name}': wants {wanted}, got {show(value)}")
 
 
 def _shape_and_type(value: Any) -> tuple[tuple[int, ...] | None, Any]:
@@ -143,12 +149,6 @@ def _shape_and_type(value: Any) -> tuple[tuple[int, ...] | None, Any]:
     if isinstance(value, numbers.Real):
         return (), np.dtype(type(value))
     return None, None
-
-
-def _show(value: Any) -> str:
-    """An array by its type and shape, anything else as it is, cut short."""
-    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
-    return f"{value.dtype} of shape {_show_shape(value.shape)}" if is_array else reprlib.repr(value)
 
 
 def _show_shape(shape: tuple[int | None, ...]) -> str:

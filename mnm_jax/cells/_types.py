@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from mnm_jax import _checks
 from mnm_jax._trees import Tree
 from mnm_jax._trees import cast as cast_tree
+from mnm_jax.cells import _mistakes
 
 PyTree = Any
 
@@ -28,7 +29,10 @@ class OneEpisode:
           AssertionError: if there is no random key.
           TypeError: if the carry is missing.
         """
-        if not isinstance(rngs, Mapping):
+        if isinstance(rngs, Mapping):
+            key: Any = rngs.get("params")
+            _checks.check_key("rngs['params']", key)
+        else:
             _checks.check_key("rngs", rngs)
         self._check_call("init(rng, None, inputs[0])", args, kwargs)
         return nn.Module.init(cast(nn.Module, self), rngs, *args, **kwargs)
@@ -37,14 +41,18 @@ class OneEpisode:
         """As in linen.
 
         Raises:
+          AssertionError: if the carry is not one of this cell, or the inputs are not as wide as they were.
           TypeError: if the carry is missing.
           ValueError: if the variables are not those that `init` made.
         """
         self._check_call("apply(variables, None, inputs[0])", args, kwargs)
         try:
             return nn.Module.apply(cast(nn.Module, self), variables, *args, **kwargs)
-        except (flax.errors.FlaxError, ValueError):
+        except Exception as error:
             if isinstance(variables, Mapping) and "params" in variables:
+                self._explain(variables, args, kwargs)
+                raise
+            if not isinstance(error, (flax.errors.FlaxError, ValueError)):
                 raise
             got = f"one with {', '.join(map(str, variables))}" if isinstance(variables, Mapping) else type(variables)
             raise ValueError(
@@ -58,6 +66,16 @@ class OneEpisode:
                 f"{type(self).__name__} wants a carry, None at the start of an episode, and then the inputs of a step: "
                 f"cell.{call}"
             )
+
+    def _explain(self, variables: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises what was wrong with the carry or the inputs of a step that failed, if anything was."""
+        given = (*args, *(kwargs[name] for name in ("carry", "inputs") if name in kwargs))
+        if kwargs.get("method") not in (None, "step") or len(given) != 2:
+            return
+        carry, inputs = given
+        if carry is not None:
+            _mistakes.check_carry(cast(nn.Module, self), variables, carry)
+        _mistakes.check_width(cast(nn.Module, self), variables, inputs)
 
     @property
     def num_feature_axes(self) -> NoReturn:

@@ -1,5 +1,7 @@
 """The likeliest first mistakes: each is answered by one line that names the argument, and what is wanted."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CELL = mnm.cells.MNM(2, 4, mnm.memory.Spec(3, 3, (3,)), mnm.writers.gradient())
 LSTM = mnm.cells.LSTM(2, 4)
+# Of each of these cells, one of the same class whose state is of another size.
+OTHERS = {CELL: CELL.clone(memory_spec=mnm.memory.Spec(5, 5, (5,))), LSTM: LSTM.clone(controller_size=6)}
 READER = mnm.cells.LSTM(2, 4, vocabulary_size=7)
 INPUTS = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)  # [B, T, input_size]
 KEY = jax.random.key(0)
@@ -44,6 +48,21 @@ class TestACell:
         wanted = r"argument 'rngs': wants one random key, such as jax\.random\.key\(0\), got 0"
         refuses(AssertionError, wanted, cell.init, 0, None, INPUTS[0, 0])
         refuses(AssertionError, r"key<fry> of shape \[2\]", cell.init, jax.random.split(KEY), None, INPUTS[0, 0])
+        wanted = r"argument 'rngs\['params'\]': wants one random key, such as jax\.random\.key\(0\), got "
+        refuses(AssertionError, f"{wanted}0", cell.init, {"params": 0}, None, INPUTS[0, 0])
+        refuses(AssertionError, f"{wanted}None", cell.init, {"dropout": KEY}, None, INPUTS[0, 0])
+
+    def test_with_another_cells_carry(self, cell):
+        variables, others = init(cell), init(OTHERS[cell])
+        carry = jax.eval_shape(lambda variables: OTHERS[cell].apply(variables, method="initial_carry"), others)
+        where = {CELL: r"carry\.memory\[0\]\.kernel being float32 of shape \[3, 3\], got float32 of shape \[5, 5\]"}
+        where |= {LSTM: r"carry\[0\] being float32 of shape \[4\], got float32 of shape \[6\]"}
+        wanted = f"argument 'carry': wants the state of a cell of these sizes, {where[cell]}"
+        refuses(AssertionError, wanted, jax.eval_shape, cell.apply, variables, carry, INPUTS[0, 0])
+        run = functools.partial(mnm.unroll, cell)
+        refuses(AssertionError, wanted, jax.eval_shape, run, variables, INPUTS[0], carry)
+        wanted = "argument 'carry': wants a state of this cell, of the structure of its initial_carry, .* got float32"
+        refuses(AssertionError, wanted, jax.eval_shape, run, variables, INPUTS[0], INPUTS[0, 0])
 
     def test_with_lists_for_an_array(self, cell):
         wanted = r"argument 'inputs': wants an array, such as jnp\.asarray\(inputs\)"
@@ -54,6 +73,8 @@ class TestACell:
             r"argument 'inputs': wants floating-point numbers of shape \[5\], got float32 of shape \[3\]; .* that width"
         )
         refuses(AssertionError, wanted, unroll, cell, INPUTS[0, :, :3])
+        bare = cell.clone(embedding_size=0)
+        refuses(AssertionError, wanted, unroll, bare, INPUTS[0, :, :3])
 
     def test_with_the_parameters_for_the_variables(self, cell):
         wanted = (
