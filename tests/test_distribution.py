@@ -1,0 +1,64 @@
+"""What the source distribution and the wheel hold."""
+
+import email
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+import mnm_jax
+
+ROOT = pathlib.Path(__file__).parents[1]
+BUILD = "from setuptools import build_meta as b; b.build_sdist('built'); b.build_wheel('built')"
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """Built from what the repository tracks: the names in the source distribution, and the wheel."""
+    pytest.importorskip("setuptools", minversion="70.1", reason="an older one cannot build a wheel by itself")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not in a clone")
+    directory = tmp_path_factory.mktemp("distributions") / "clone"
+    for name in filter(None, listed.stdout.split("\0")):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, directory / name, follow_symlinks=False)
+    subprocess.run([sys.executable, "-c", BUILD], cwd=directory, check=True, capture_output=True)
+    built = directory / "built"
+    with tarfile.open(next(built.glob("*.tar.gz"))) as source:
+        source_names = {name.partition("/")[2] for name in source.getnames()}
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        yield source_names, wheel
+
+
+def test_the_source_distribution_has_what_it_is_built_from_and_no_tests(distributions):
+    names, _ = distributions
+    assert {"setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"} <= names
+    assert {"mnm_jax/py.typed", "mnm_jax/cells/mnm.py", "experiments/dictionary.py"} <= names
+    assert not {name for name in names if name.startswith(("tests", "docs", "benchmarks"))}
+
+
+def test_the_wheel_has_the_packages_the_programs_and_the_trained_runs(distributions):
+    _, wheel = distributions
+    names = set(wheel.namelist())
+    metadata = f"mnm_jax-{mnm_jax.__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"mnm_jax", "experiments", metadata}
+    for package in ("mnm_jax", "experiments"):
+        assert {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")} <= names
+    assert {"mnm_jax/py.typed", "mnm_jax/tasks/babi/checksums.tsv"} <= names
+    for name in ("tiny", "babi_chained"):
+        assert any(re.fullmatch(rf"experiments/results/{name}/\w+/config.json", path) for path in names)
+    assert "mnm-jax = experiments.main:run" in wheel.read(f"{metadata}/entry_points.txt").decode()
+
+
+def test_the_readme_of_the_package_index_links_to_nothing_that_is_not_there(distributions):
+    _, wheel = distributions
+    metadata = email.message_from_bytes(wheel.read(f"mnm_jax-{mnm_jax.__version__}.dist-info/METADATA"))
+    readme = metadata.get_payload()
+    assert readme.startswith("# mnm_jax")
+    assert all(target.startswith("https://") for target in re.findall(r"\]\(([^)]*)\)", readme))
