@@ -21,6 +21,7 @@ from mnm_jax.tasks.babi import stories
 from mnm_jax.tasks.babi.buckets import Bucket, Example, Split
 from mnm_jax.tasks.babi.data import Data
 from mnm_jax.tasks.babi.encoding import LAYOUTS, NO_SYMBOL, Format, Vocabulary
+from mnm_jax.tasks.babi.exchange import Names, exchange, find_names
 from mnm_jax.tasks.babi.stories import CONFIGS, OFFICIAL_SHA256, TASK_NAMES
 
 VOCABULARY = "vocabulary.json"
@@ -44,6 +45,8 @@ class Babi:
       emphasized: tasks that training draws `emphasis` times as often as each of the others; kept in ascending order,
         without those that are not among `tasks`.
       emphasis: see `emphasized`.
+      exchange_names: whether what people, places and things are called is drawn anew for each episode of training; see
+        `exchange`. Validation and test are as they are.
       validation_seed: chooses the training stories that are held out for validation.
       archive_sha256: of the archive that it is made from.
     """
@@ -53,6 +56,7 @@ class Babi:
     layout: str = "stream"
     emphasized: tuple[int, ...] = ()
     emphasis: float = 3.0
+    exchange_names: bool = False
     validation_seed: int = 0
     archive_sha256: str = OFFICIAL_SHA256
 
@@ -133,7 +137,10 @@ class Babi:
 
     def sample(self, rng: jax.Array, bucket: Bucket) -> Example:
         """Draws an episode of a bucket: first a task, then an episode of it."""
-        return buckets_lib.sample(rng, bucket)
+        if not self.exchange_names:
+            return buckets_lib.sample(rng, bucket)
+        rng, rng_names = jax.random.split(rng)
+        return exchange(rng_names, buckets_lib.sample(rng, bucket), _find_names(self))
 
     def held_out(self, seed: int, num_episodes: int) -> list[Example]:
         """Draws episodes of the validation split, the same number of each task, none twice before all were drawn once.
@@ -216,6 +223,11 @@ def _load(task: Babi) -> Data:
         emphasis=dict.fromkeys(task.emphasized, task.emphasis),
         archive_sha256=task.archive_sha256,
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _find_names(task: Babi) -> Names:
+    return find_names(task.format.vocabulary, task.buckets)
 
 
 def _draw_rows(split: Split, task: int, key: Sequence[int], count: int) -> list[np.ndarray]:

@@ -1,0 +1,109 @@
+"""Names exchanged for one another in each episode that training draws, so that no story can be learned by heart.
+
+Who is where, what lies above what and which way leads where do not depend on what people, places and things are called:
+a story in which Mary is called Sandra, and Sandra Mary, is as true as the one in the file, and so are its answers.
+
+Axes: `V` symbols, `A` answers.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mnm_jax.inputs import Sentence
+from mnm_jax.tasks.babi.buckets import Bucket, Example
+from mnm_jax.tasks.babi.encoding import NO_SYMBOL, Vocabulary
+from mnm_jax.tasks.babi.stories import TASK_NAMES
+from mnm_jax.tasks.babi.systematic import MEN, WOMEN
+
+_PLACES = ("bathroom", "bedroom", "cinema", "garden", "hallway", "kitchen", "office", "park", "school")
+_OBJECTS = ("apple", "football", "milk")
+# Women and men apart, for some stories have pronouns. The animals of task 15 stay, for they have plurals there.
+GROUPS = (
+    WOMEN,
+    MEN,
+    _PLACES,
+    _OBJECTS,
+    ("frog", "lion", "rhino", "swan"),
+    ("blue", "gray", "green", "pink", "red", "white", "yellow"),
+    ("rectangle", "sphere", "square", "triangle"),
+    ("box", "chest", "container", "suitcase"),
+)
+"""Words that are mere names, each to be exchanged for another of its group."""
+
+KEPT = {8: _OBJECTS, 20: _PLACES + _OBJECTS}
+"""By task, those that are more than names: parts of answers that are lists, and what one wants when hungry or tired."""
+
+
+class Names(NamedTuple):
+    """What may be exchanged, as arrays.
+
+    Attributes:
+      groups: `[21, V]`, for each task the group of each symbol, its own if it stays.
+      symbol_of: `[A]`, the symbol that an answer is, -1 if it is none.
+      answer_of: `[V]`, the answer that a symbol is, -1 if it is none.
+    """
+
+    groups: np.ndarray
+    symbol_of: np.ndarray
+    answer_of: np.ndarray
+
+
+def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket]) -> Names:
+    """Finds the names of each task among the words that its own episodes have.
+
+    Args:
+      vocabulary: of the episodes.
+      buckets: all episodes to be trained on.
+    """
+    symbols = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
+    answers = {answer: i for i, answer in enumerate(vocabulary.answers)}
+    groups = np.tile(np.arange(len(symbols)), (max(TASK_NAMES) + 1, 1))
+    known = np.zeros(groups.shape, bool)
+    for bucket in buckets:
+        for task in np.unique(bucket.tasks):
+            read = bucket.inputs[bucket.tasks == task]
+            known[task, np.unique(read[read != NO_SYMBOL])] = True
+    for task in TASK_NAMES:
+        for group in GROUPS:
+            names = [word for word in group if word in symbols and known[task, symbols[word]]]
+            # What may be answered is exchanged for what may be answered too.
+            for is_answer in (False, True):
+                chosen = [symbols[word] for word in names if (word in answers) == is_answer]
+                groups[task, chosen] = chosen[:1]
+        kept = [symbols[word] for word in KEPT.get(task, ()) if word in symbols]
+        groups[task, kept] = kept
+    return Names(
+        groups,
+        symbol_of=np.array([symbols.get(answer, -1) for answer in answers]),
+        answer_of=np.array([answers.get(symbol, -1) for symbol in symbols]),
+    )
+
+
+def exchange(rng: jax.Array, example: Example, names: Names) -> Example:
+    """Gives each name of an episode to another of its group, all names of a group at random. A pure function.
+
+    Args:
+      rng: a random key.
+      example: one episode.
+      names: what may be exchanged.
+
+    Returns:
+      The episode with other words, and its answers with them.
+    """
+    groups = jnp.asarray(names.groups)[example.task]
+    # Sorted by group, the symbols of a group stand together, in order and at random: one is named after the other.
+    given = jnp.lexsort((jnp.arange(groups.size), groups))
+    drawn = jnp.lexsort((jax.random.uniform(rng, groups.shape, jnp.float32), groups))
+    renamed = jnp.zeros_like(given).at[given].set(drawn)
+    inputs = example.inputs.symbols if isinstance(example.inputs, Sentence) else example.inputs
+    read = jnp.where(inputs == NO_SYMBOL, NO_SYMBOL, renamed[jnp.maximum(inputs, 0)]).astype(inputs.dtype)
+    symbols = jnp.asarray(names.symbol_of)[example.targets]
+    answers = jnp.asarray(names.answer_of)[renamed[jnp.maximum(symbols, 0)]]
+    return example._replace(
+        inputs=Sentence(read) if isinstance(example.inputs, Sentence) else read,
+        targets=jnp.where(example.mask & (symbols >= 0), answers, example.targets).astype(example.targets.dtype),
+    )
