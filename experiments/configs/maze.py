@@ -4,7 +4,8 @@
 `miconi`: the published settings of the plasticity agents (Miconi et al., "Backpropamine", ICLR 2019), at size 13,
   where training starts included (`cells.Plastic`); the others start everything as the library does elsewhere.
 `fast`: size 9 with batches for an accelerator.
-`size9`: size 9 within an evening of a CPU: 30 million steps, the local rule with bounded targets.
+`size9`: size 9 within an evening of a CPU: 30 million steps, with bounded targets of the local rule, and with a
+  meta-objective as heavy as a reward of 10 makes the loss (experiments/results/maze_log.md).
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
 
@@ -44,7 +45,7 @@ def get_config(name: str = "small") -> ml_collections.ConfigDict:
         parts = MazeTask(size=9), models.ModelSettings(100, 100), settings
     elif name == "size9":
         settings = training.TrainingSettings(num_updates=4700, **_STEADY, evaluate_every=100)
-        parts = MazeTask(size=9), models.ModelSettings(64, 64, bounded_targets=True), settings
+        parts = MazeTask(size=9), models.ModelSettings(64, 64, bounded_targets=True, meta_weight=3.0), settings
     elif name == "tiny":
         settings = training.TrainingSettings(num_updates=4, batch_size=2, evaluate_every=2, evaluation_episodes=2)
         parts = MazeTask(size=5, episode_length=8), models.ModelSettings(4, 4, num_layers=2), settings
