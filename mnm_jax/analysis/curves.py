@@ -359,7 +359,7 @@ def _finish_figure(
     else:
         models = _handles(runs, [looks[run.model] for run in runs])
         for chart, (own,) in zip(charts, axes, strict=True):
-            panels.name_ends(own, chart)
+            panels.name_ends(own, chart.levels)
     _legend(figure, [*models, *_seed_handles(runs), *handles])
 
 

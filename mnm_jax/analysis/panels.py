@@ -4,6 +4,7 @@ Axes: `S` seeds, `X` points on the horizontal axis.
 """
 
 import math
+import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import scipy.optimize
 import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import withStroke
@@ -33,6 +35,9 @@ _NUM_COLUMNS = 3
 _UNEQUAL = 3.0  # If the longest curve is so many times as long as the shortest, their axis is logarithmic.
 _MARKER_DISTANCE = 0.15  # In diagonals of the panel.
 _LINE_SPACING = 1.3  # Of the names beside a panel, in their size.
+_LONGEST_NAME = 24  # Characters; longer names are broken.
+# In widths of the panel: what ends beyond is named in the margin, and what ends nearer together in one column.
+_MARGIN, _NEAR = 0.93, 0.05
 
 
 class Curve(NamedTuple):
@@ -68,6 +73,14 @@ class Chart(NamedTuple):
     label: str
     levels: Mapping[str, float] = types.MappingProxyType({})
     show_seeds: bool = True
+
+
+class _End(NamedTuple):
+    """Where a line ends, in its data, and what is written there."""
+
+    name: str
+    point: tuple[float, float]
+    color: str
 
 
 def mean_and_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,13 +156,16 @@ def draw(charts: Sequence[Chart], width: float = 8.0) -> tuple[Figure, list[list
             if column == 0 and row == (num_rows[i] - 1) // 2:
                 axes.set_ylabel(chart.label)
             own.append(axes)
+        for axes in own:  # When all are filled, for they share their limits.
+            chart.prepare(axes)
         panels.append(own)
     return figure, panels
 
 
 def name_horizontal_axis(panels: Sequence[Sequence[Axes]], label: str) -> None:
-    """Names the horizontal axis of what `draw` made: once, under the middle column, where it has room on both sides."""
-    *_, axes = panels[-1][1::_NUM_COLUMNS] or panels[-1]
+    """Names the horizontal axis of what `draw` made: once, under the middle of the last row."""
+    last_row = panels[-1][(len(panels[-1]) - 1) // _NUM_COLUMNS * _NUM_COLUMNS :]
+    axes = last_row[len(last_row) // 2]
     axes.set_xlabel(label, size=axes.yaxis.label.get_fontsize())
 
 
@@ -160,14 +176,13 @@ def _fill(axes: Axes, chart: Chart, highlighted: int | None) -> None:
             phase = i / len(chart.curves) if highlighted is None else 0.0
             plot_seeds(axes, curve.x, curve.values, curve.look, show_each=chart.show_seeds, phase=phase)
             if curve.before is not None:
-                thin = line_of(curve.look) | {"linewidth": 0.9, "marker": "none"}
+                thin = line_of(curve.look) | {"linewidth": 0.9, "marker": "none", "label": "_"}
                 axes.plot(curve.x, np.mean(curve.before, axis=0), **thin)
         else:
             axes.plot(curve.x, np.mean(curve.values, axis=0), color="0.8", linewidth=0.9, zorder=1)
     dashes = dict(zip(chart.levels, REFERENCE_DASHES, strict=False))
     for name, level in chart.levels.items():
         axes.axhline(level, color=REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, zorder=1)
-    chart.prepare(axes)
     if highlighted is not None:
         axes.set_title(chart.curves[highlighted].look.label, size=SMALL, loc="left")
         axes.tick_params(labelsize=SMALL)
@@ -209,70 +224,84 @@ def line_of(look: style.Style) -> dict[str, Any]:
     }
 
 
-def name_ends(axes: Axes, chart: Chart) -> None:
-    """Writes the names of the curves at their ends, and those of the levels beside the panel.
+def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({})) -> None:
+    """Writes the names of the labelled lines at their ends, and those of levels beside the panel.
 
-    Curves that end where the panel does are named in the margin, at least a line apart; the others where they end. What
-    there is no room for in the margin is left to the legend. Call it when the limits of the axes are final.
+    Lines that end where the panel does are named in the margin; the others to the right of where they end. Names in one
+    column are at least a line apart; what there is no room for is left to the legend. Call it when the limits of the
+    axes are final, and the panel is one of a grid.
+
+    Args:
+      axes: with lines as `line_of` makes them.
+      levels: of horizontal lines, by name.
     """
     figure, grid = axes.get_figure(), axes.get_gridspec()
-    assert isinstance(figure, Figure)  # As `draw` made them.
+    assert isinstance(figure, Figure)
     assert isinstance(grid, GridSpec)
     inches = (figure.get_figheight() - 1.9) / grid.nrows  # 1.9: title and legend, about.
     gap = _LINE_SPACING * SMALL / 72 / inches
     to_fraction = axes.transData + axes.transAxes.inverted()
-    margin: list[tuple[str, float, float, float, str]] = []
-    for curve in chart.curves:
-        finite = np.flatnonzero(np.isfinite(np.mean(curve.values, axis=0)))
-        if not len(finite):
+    ends = []
+    for line in axes.get_lines():
+        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+        finite = np.flatnonzero(np.isfinite(y))
+        if not str(line.get_label()).startswith("_") and len(finite):
+            color = style.shade(to_hex(line.get_color()), 0.8)
+            ends.append(_End(str(line.get_label()), (x[finite[-1]], y[finite[-1]]), color))
+    edge = axes.get_xlim()[1]
+    ends += [_End(f"{name} ({level:.3g})", (edge, level), REFERENCE_COLOR) for name, level in levels.items()]
+    placed = [(end, *to_fraction.transform(end.point)) for end in ends]
+    for column in _columns(placed):
+        across = max(across for _, across, _ in column)
+        place = 1.045 if across > _MARGIN else across + 0.02
+        names = [textwrap.fill(end.name, _LONGEST_NAME) for end, *_ in column]
+        sizes = [gap * (1 + name.count("\n")) for name in names]
+        if sum(sizes) > 1 + gap:
             continue
-        x, y = float(curve.x[finite[-1]]), float(np.mean(curve.values, axis=0)[finite[-1]])
-        color = style.shade(curve.look.color, 0.8)
-        name = curve.look.label
-        across, height = to_fraction.transform((x, y))
-        if across > 0.93:
-            margin.append((name, x, y, height, color))
-        else:
-            halo = [withStroke(linewidth=2.5, foreground="white")]
+        heights = spread([height for *_, height in column], sizes)
+        for (end, *_), name, height in zip(column, names, heights, strict=True):
             axes.annotate(
                 name,
-                (x, y),
-                (5, 0),
-                textcoords="offset points",
+                end.point,
+                (place, height),
+                xycoords="data",
+                textcoords="axes fraction",
                 va="center",
                 size=SMALL,
-                color=color,
-                path_effects=halo,
+                color=end.color,
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                arrowprops={"arrowstyle": "-", "color": end.color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 1},
+                annotation_clip=False,
                 zorder=5,
             )
-    for name, level in chart.levels.items():
-        edge = axes.get_xlim()[1]
-        height = to_fraction.transform((edge, level))[1]
-        margin.append((f"{name} ({level:.3g})", edge, level, height, REFERENCE_COLOR))
-    if len(margin) * gap > 1 + gap:
-        return
-    margin.sort(key=lambda entry: entry[3])
-    for (name, x, y, _, color), height in zip(margin, spread([entry[3] for entry in margin], gap), strict=True):
-        axes.annotate(
-            name,
-            (x, y),
-            (1.045, height),
-            xycoords="data",
-            textcoords="axes fraction",
-            va="center",
-            size=SMALL,
-            color=color,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 1},
-            annotation_clip=False,
-        )
 
 
-def spread(heights: Sequence[float], gap: float) -> np.ndarray:
-    """Moves ascending heights in 0 to 1 as little as possible, in the mean square, so that they are `gap` apart."""
-    steps = gap * np.arange(len(heights))
-    moved = scipy.optimize.isotonic_regression(np.asarray(heights, float) - steps).x if len(heights) else steps
-    apart: np.ndarray = np.clip(moved, 0, max(0.0, 1 - gap * (len(heights) - 1))) + steps
-    return apart
+def _columns(placed: Sequence[tuple[_End, float, float]]) -> list[list[tuple[_End, float, float]]]:
+    """Ends whose names would lie on each other, if not apart: those near across the panel; each list ascending."""
+    columns: list[list[tuple[_End, float, float]]] = []
+    for entry in sorted(placed, key=lambda entry: entry[1]):
+        last = columns[-1][-1][1] if columns else -math.inf
+        if entry[1] - last < _NEAR or last > _MARGIN:
+            columns[-1].append(entry)
+        else:
+            columns.append([entry])
+    return [sorted(column, key=lambda entry: entry[2]) for column in columns]
+
+
+def spread(heights: Sequence[float], sizes: Sequence[float]) -> np.ndarray:
+    """Moves ascending heights in 0 to 1 as little as possible, in the mean square, so that none overlap.
+
+    Args:
+      heights: of the middles.
+      sizes: how high each is.
+    """
+    if not len(heights):
+        return np.zeros(0)
+    apart = np.add(sizes[1:], sizes[:-1]) / 2
+    steps = np.concatenate([[0.0], np.cumsum(apart)])
+    moved = scipy.optimize.isotonic_regression(np.asarray(heights, float) - steps).x
+    result: np.ndarray = np.clip(moved, 0, max(0.0, 1 - steps[-1])) + steps
+    return result
 
 
 def finish(axes: Axes) -> None:

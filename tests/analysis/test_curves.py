@@ -251,6 +251,34 @@ def test_the_name_of_the_horizontal_axis_has_room_however_many_panels_there_are(
         assert figure.bbox.x0 < label.x0 < label.x1 < figure.bbox.x1
 
 
+def test_limits_have_room_for_every_seed_of_every_model():
+    values = [np.array([[0.0, 1.0], [0.0, top]]) for top in (1.0, 2, 3, 4, 5, 6, 7)]
+    shown = [panels.Curve(style.KNOWN["lstm"], np.arange(2), of_seeds) for of_seeds in values]
+    _, ((first, *_),) = panels.draw([panels.Chart(shown, lambda axes: axes.set_ylim(bottom=0), "quantity")])
+    assert first.get_ylim()[1] >= 7
+
+
+def test_names_of_lines_that_end_near_each_other_stand_apart():
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    ends = {"mnm_p": (5, 1), "mnm_g": (5.1, 1), "lstm": (10, 1), "salu": (10, 0.99), "ntm": (10, 0)}
+    for model, (x, y) in ends.items():
+        axes.plot([0, x], [y, y], **panels.line_of(style.KNOWN[model]))
+    axes.plot([0, 10], [0.5, 0.5])  # No label, no name.
+    long = style.KNOWN["attention"]._replace(label="a name that is so long that it is broken")
+    axes.plot([0, 10], [0.02, 0.02], **panels.line_of(long))
+    panels.name_ends(axes)
+    figure.draw_without_rendering()
+    assert {text.get_text().replace("\n", " ") for text in axes.texts} == {
+        *(style.KNOWN[model].label for model in ends),
+        long.label,
+    }
+    extents = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}
+    assert all(not a.overlaps(b) for a, b in itertools.combinations(extents.values(), 2))
+    inside = axes.get_window_extent()
+    assert {name for name, extent in extents.items() if extent.overlaps(inside)} == {"MNM-p", "MNM-g"}
+
+
 @pytest.mark.parametrize(("longest", "scale"), [(300, "linear"), (400, "symlog")])
 def test_trainings_of_unequal_length_have_a_logarithmic_axis(longest, scale):
     axes = Figure().subplots()
@@ -274,10 +302,11 @@ def test_logarithmic_axes_have_plain_ticks(top):
 
 
 def test_names_are_moved_as_little_as_possible():
-    np.testing.assert_allclose(panels.spread([0.2, 0.5], 0.1), [0.2, 0.5])
-    np.testing.assert_allclose(panels.spread([0.5, 0.5, 0.5], 0.1), [0.4, 0.5, 0.6])
-    np.testing.assert_allclose(panels.spread([0.0, 0.01, 0.99, 1.0], 0.1), [0.0, 0.1, 0.9, 1.0], atol=0.01)
-    assert len(panels.spread([], 0.1)) == 0
+    np.testing.assert_allclose(panels.spread([0.2, 0.5], [0.1] * 2), [0.2, 0.5])
+    np.testing.assert_allclose(panels.spread([0.5, 0.5, 0.5], [0.1] * 3), [0.4, 0.5, 0.6])
+    np.testing.assert_allclose(panels.spread([0.5, 0.5], [0.1, 0.3]), [0.4, 0.6])
+    np.testing.assert_allclose(panels.spread([0.0, 0.01, 0.99, 1.0], [0.1] * 4), [0.0, 0.1, 0.9, 1.0], atol=0.01)
+    assert len(panels.spread([], [])) == 0
 
 
 # Without green cones, of severity 1: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
