@@ -5,15 +5,15 @@
 
 writes into each working directory, or into DIR, `learning_curves.png` and, of the dictionary task, `takeoff.md`,
 `takeoff.csv`, `generalization.png`; of the algorithmic tasks `costs.md`, `costs.csv` and `generalization.png`; of
-multi-query associative recall `recall.md`, `recall.csv` and `recall.png`; of the bAbI tasks `errors.md`, `errors.csv`
-and, of several tasks together, `errors.png`; of the maze `rewards.md`, `rewards.csv`, `visits.png`, `steadiness.png`
-and for each agent `episode_<model>.gif`; of bandits `regrets.md`, `regrets.csv` and `steadiness.png`; and for each
-model with a written memory, but where it acts, `similarity_<model>.png`. Of a task of your own it writes
-`learning_curves.png` and `results.md`.
+multi-query associative recall `recall.md`, `recall.csv`, `recall.png` and `generalization.png`; of the bAbI tasks
+`errors.md`, `errors.csv` and, of several tasks together, `errors.png`; of the maze `rewards.md`, `rewards.csv`,
+`visits.png`, `steadiness.png` and for each agent `episode_<model>.gif`; of bandits `regrets.md`, `regrets.csv` and
+`steadiness.png`; and for each model with a written memory, but where it acts, `similarity_<model>.png`. Of a task of
+your own it writes `learning_curves.png` and `results.md`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,13 @@ def _make_dictionary_figures(into: Output, runs: Sequence[Run]) -> None:
     rows = [takeoff.summarize(run) for run in runs]
     into.text("takeoff.md", takeoff.to_markdown(rows))
     into.text("takeoff.csv", takeoff.to_csv(rows))
-    _plot_generalization(into, runs, title, dictionary, metrics)
+    _plot_generalization(
+        into,
+        runs,
+        title,
+        lambda num_pairs: dataclasses.replace(dictionary, num_pairs=num_pairs, num_queries=None),
+        metrics,
+    )
     _plot_similarities(into, runs)
 
 
@@ -174,14 +180,16 @@ def _make_algorithmic_figures(into: Output, runs: Sequence[Run]) -> None:
 
 def _make_recall_figures(into: Output, runs: Sequence[Run]) -> None:
     task = MultiQueryRecall(**runs[0].task)
-    title = f"Learning curves\n{_describe_recall(task)}"
-    into.figure("learning_curves", curves.learning_curves(runs, title, task.levels(), ("query_accuracy",)))
-    _with_generalization(into, runs)
+    title, metrics = f"Learning curves\n{_describe_recall(task)}", ("query_accuracy",)
+    into.figure("learning_curves", curves.learning_curves(runs, title, task.levels(), metrics))
+    _plot_generalization(
+        into, runs, _describe_recall(task), lambda num_pairs: dataclasses.replace(task, num_pairs=num_pairs), metrics
+    )
     compare_recall(runs, into)
 
 
 def compare_recall(runs: Sequence[Run], into: Output) -> None:
-    """Writes the figure and the table of runs on multi-query associative recall, with any sizes of memory.
+    """Writes figure and table of runs on multi-query associative recall, with any sizes of memory.
 
     Args:
       runs: all on the same task.
@@ -189,12 +197,9 @@ def compare_recall(runs: Sequence[Run], into: Output) -> None:
     """
     task = MultiQueryRecall(**runs[0].task)
     rows = [recall.summarize(run) for run in runs]
-    numbers = sorted({task.num_pairs, *(int(size) for run in runs for size in run.sizes)})
-    levels = {
-        n: dataclasses.replace(task, num_pairs=n).levels()["values but not keys"]["query_accuracy"] for n in numbers
-    }
-    floats, title = [row.state_floats for row in rows], _describe_recall(task)
-    into.figure("recall", curves.recall_curves(runs, floats, title, levels, task.num_pairs))
+    levels = {name: level["query_accuracy"] for name, level in task.levels().items()}
+    title = f"Accuracy against the size of the state\n{_describe_recall(task)}"
+    into.figure("recall", curves.recall_curves(runs, [row.state_floats for row in rows], title, levels))
     into.text("recall.md", recall.to_markdown(rows))
     into.text("recall.csv", recall.to_csv(rows))
 
@@ -232,17 +237,22 @@ def _with_generalization(into: Output, runs: Sequence[Run]) -> list[Run]:
 
 
 def _plot_generalization(
-    into: Output, runs: Sequence[Run], title: str, dictionary: Dictionary, metrics: Sequence[str]
+    into: Output,
+    runs: Sequence[Run],
+    title: str,
+    task_of: Callable[[int], Dictionary | MultiQueryRecall],
+    metrics: Sequence[str],
 ) -> None:
+    """Draws accuracy against the number of pairs; `task_of` makes the task with so many."""
     evaluated = _with_generalization(into, runs)
     if not evaluated:
         return
     levels: dict[str, dict[int, Mapping[str, float]]] = {}
     for num_pairs in sorted({int(number) for run in evaluated for number in run.sizes}):
-        for name, level in dataclasses.replace(dictionary, num_pairs=num_pairs, num_queries=None).levels().items():
+        for name, level in task_of(num_pairs).levels().items():
             levels.setdefault(name, {})[num_pairs] = level
     title = f"Accuracy at other numbers of pairs than in training\ntrained on {title}"
-    figure = curves.generalization_curves(evaluated, title, levels, dictionary.num_pairs, metrics)
+    figure = curves.generalization_curves(evaluated, title, levels, runs[0].task["num_pairs"], metrics)
     into.figure("generalization", figure)
 
 

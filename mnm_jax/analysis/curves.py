@@ -5,6 +5,7 @@ Axes: `S` seeds, `X` points on the horizontal axis.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -29,6 +30,7 @@ _QUANTITIES = {
 }
 # Factor on the horizontal axis between models whose states have equally many floats.
 _BESIDE = 1.06
+_SEED: dict[str, Any] = {"markersize": 3, "alpha": 0.5, "linewidth": 0.5}
 _BITS = "bits"  # The one quantity that is no fraction, and the better the smaller.
 
 
@@ -192,59 +194,48 @@ def _name_size(axes: Axes, trained_size: int) -> None:
     axes.text(trained_size, 1.02, f"trained on {trained_size}", transform=place, size=panels.SMALL, ha="center")
 
 
-def recall_curves(
-    runs: Sequence[Run], floats: Sequence[int], title: str, levels: Mapping[int, float], trained_size: int
-) -> Figure:
-    """Draws how much of what was read is recalled: against how much was read, and against the size of the state.
+def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels: Mapping[str, float]) -> Figure:
+    """Draws how much of what was read is recalled against the size of the state.
 
     Args:
       runs: the models, each perhaps with several sizes of memory, and all but for that alike.
       floats: of each run, how many floats its state has.
       title: the title, but for the number of seeds and the meaning of the band, which are added.
-      levels: for each number of pairs the query accuracy of one who knows the values and not their keys.
-      trained_size: the number of pairs in training.
+      levels: reference levels by name.
 
     Returns:
-      The figure. Its first panel shows for each model the run with the largest state; in its second, models of one size
-      whose states are equally large stand side by side.
+      The figure. Models of one size whose states are equally large stand side by side.
     """
     names = list(dict.fromkeys(run.model for run in runs))
     looks = style.styles(names)
-    figure = Figure(figsize=(10.5, 5), layout="constrained", dpi=150)
-    by_pairs, by_floats = figure.subplots(1, 2, sharey=True)
-    shown: list[Run] = []
+    curves: list[Curve] = []
     single: list[int] = []
     for name in names:
         own = sorted((size, i) for i, (size, run) in enumerate(zip(floats, runs, strict=True)) if run.model == name)
-        of_model = [runs[i] for _, i in own]
-        shown.append(of_model[-1])
-        if len(shown[-1].sizes):
-            accuracies = shown[-1].generalization["query_accuracy"]
-            panels.plot_seeds(by_pairs, shown[-1].sizes, accuracies, looks[name], show_each=True)
-        final = np.stack([run.metrics["eval_query_accuracy"][:, -1] for run in of_model], axis=1)
-        panels.plot_seeds(by_floats, np.array([size for size, _ in own]), final, looks[name], show_each=True)
-        if len(own) == 1:  # A line of one point shows no band.
-            size, look = own[0][0], looks[name]
-            beside = size * _BESIDE ** sum(other == size for other in single)  # Or the last would hide the others.
-            single.append(size)
-            by_floats.scatter(np.full(len(final), beside), final, s=30, color=look.color, marker=look.marker, alpha=0.7)
-    numbers = sorted(levels)
-    by_pairs.plot(numbers, [levels[n] for n in numbers], color=panels.REFERENCE_COLOR, linestyle=":", linewidth=1.2)
-    by_pairs.axvline(trained_size, color="0.6", linewidth=1, zorder=0)
-    _name_size(by_pairs, trained_size)
-    _size_axis(by_pairs, numbers)
-    by_pairs.set_xlabel("pairs in an episode (number, logarithmic)")
-    by_pairs.set_ylabel(_QUANTITIES["query_accuracy"])
-    _scale_of("query_accuracy")(by_pairs)
-    by_floats.set_xscale("log")
-    by_floats.set_xlabel(f"state carried from step to step (floats, logarithmic), {trained_size} pairs")
-    for axes in (by_pairs, by_floats):
-        panels.finish(axes)
-    panels.plain_ticks(by_floats.xaxis)
-    handles = _handles(shown, [looks[run.model] for run in shown]) + _seed_handles(shown)
-    handles.append(Line2D([], [], color=panels.REFERENCE_COLOR, linestyle=":", label="values but not keys"))
+        final = np.stack([runs[i].metrics["eval_query_accuracy"][:, -1] for _, i in own], axis=1)
+        sizes = np.array([size for size, _ in own], float)
+        if len(own) == 1:
+            # Or the last would hide the others.
+            sizes *= _BESIDE ** single.count(own[0][0])
+            single.append(own[0][0])
+        curves.append(Curve(looks[name], sizes, final))
+    figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for curve in curves:
+        panels.plot_seeds(axes, curve.x, curve.values, curve.look)
+        # A line of one point shows neither band nor seeds.
+        axes.plot(curve.x, curve.values.T, color=curve.look.color, marker=curve.look.marker, **_SEED)
+    panels.draw_levels(axes, levels)
+    axes.set_xscale("log")
+    axes.set_xlabel("state carried from step to step (floats, logarithmic)")
+    axes.set_ylabel(_QUANTITIES["query_accuracy"])
+    _scale_of("query_accuracy")(axes)
+    panels.finish(axes)
+    panels.plain_ticks(axes.xaxis)
+    panels.name_ends(axes, levels)
     _title(figure, runs, title)
-    _legend(figure, handles)
+    if max(len(run.seeds) for run in runs) > 1:
+        _legend(figure, [Line2D([], [], color=panels.REFERENCE_COLOR, marker="o", **_SEED, label="single seed")])
     return figure
 
 

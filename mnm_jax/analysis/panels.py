@@ -180,13 +180,17 @@ def _fill(axes: Axes, chart: Chart, highlighted: int | None) -> None:
                 axes.plot(curve.x, np.mean(curve.before, axis=0), **thin)
         else:
             axes.plot(curve.x, np.mean(curve.values, axis=0), color="0.8", linewidth=0.9, zorder=1)
-    dashes = dict(zip(chart.levels, REFERENCE_DASHES, strict=False))
-    for name, level in chart.levels.items():
-        axes.axhline(level, color=REFERENCE_COLOR, linestyle=dashes[name], linewidth=1.2, zorder=1)
+    draw_levels(axes, chart.levels)
     if highlighted is not None:
         axes.set_title(chart.curves[highlighted].look.label, size=SMALL, loc="left")
         axes.tick_params(labelsize=SMALL)
     finish(axes)
+
+
+def draw_levels(axes: Axes, levels: Mapping[str, float]) -> None:
+    """Draws horizontal lines of reference; `name_ends` names them."""
+    for level, dashes in zip(levels.values(), REFERENCE_DASHES, strict=False):
+        axes.axhline(level, color=REFERENCE_COLOR, linestyle=dashes, linewidth=1.2, zorder=1)
 
 
 def plot_seeds(
@@ -198,7 +202,7 @@ def plot_seeds(
         axes.fill_between(x, low, high, color=look.color, alpha=0.15, linewidth=0)
         if show_each:
             axes.plot(x, values.T, color=look.color, linewidth=0.5, alpha=0.5)
-    axes.plot(x, mean, **line_of(look), markevery=marks(phase))
+    axes.plot(x, mean, **line_of(look), markevery=marks(phase) if len(x) > 1 else None)
 
 
 def marks(phase: float) -> tuple[float, float]:

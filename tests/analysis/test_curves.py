@@ -168,6 +168,20 @@ def test_generalization(runs):
     assert legend_labels(figure)[-2:] == ["chance", "words"]
 
 
+def test_recall_against_floats_names_every_model_and_shows_every_seed(runs):
+    metrics = {"eval_query_accuracy": np.array([[0.1, 0.5], [0.2, 0.7], [0.3, 0.9]])}
+    large, small, alone = (dataclasses.replace(run, metrics=metrics) for run in (runs[0], runs[0], runs[1]))
+    figure = curves.recall_curves([large, small, alone], [400, 100, 200], "a task", {"chance": 0.1})
+    (axes,) = figure.axes
+    (mean,), seeds = lines(axes, "mnm_p")
+    np.testing.assert_allclose(mean.get_xydata(), [[100, 0.7], [400, 0.7]])
+    np.testing.assert_allclose([seed.get_ydata() for seed in seeds], [[0.5] * 2, [0.7] * 2, [0.9] * 2])
+    (mean,), seeds = lines(axes, "attention")
+    np.testing.assert_allclose(mean.get_xydata(), [[200, 0.7]])
+    np.testing.assert_allclose([seed.get_ydata() for seed in seeds], [[0.5], [0.7], [0.9]])
+    assert {text.get_text() for text in axes.texts} == {"MNM-p", "Attention", "chance (0.1)"}
+
+
 @pytest.fixture
 def compared(write_run, tmp_path):
     """Four runs by name: two of the dictionary, of 3 and 2 seeds, and two of an experiment that is yet to come."""

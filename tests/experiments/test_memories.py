@@ -98,7 +98,7 @@ def test_a_run_of_recall_writes_accuracy_against_pairs_and_floats(recalled):
     evaluated = lines_of(directory / "run" / "ntm" / "generalization.jsonl")
     assert [(line["num_pairs"], line["seed"]) for line in evaluated] == [(n, s) for n in (2,) for s in (0, 1)]
     files = {path.name for path in (directory / "run").iterdir()}
-    assert files >= {"learning_curves.png", "recall.png", "recall.md", "recall.csv"}
+    assert files >= {"learning_curves.png", "generalization.png", "recall.png", "recall.md", "recall.csv"}
     # Controller 2 * 8; 12 slots of 4; where the two heads are; what was read.
     assert f"{16 + 12 * 4 + 2 * 12 + 4}" in (directory / "run" / "recall.csv").read_text()
     written = recall_sizes.compare([directory / "run", directory / "run"], directory / "both")
