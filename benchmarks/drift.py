@@ -90,7 +90,7 @@ def draw(results: Mapping[str, Mapping[int, Mapping[str, Mapping[str, float]]]],
       results: by writer and length, what `measure` made.
       title: of the figure.
     """
-    figure = Figure((4.6 * len(results), 6.6), layout="constrained")
+    figure = Figure((4 * len(results), 6.6), layout="constrained")
     all_axes = figure.subplots(2, len(results), sharex=True, sharey="row", squeeze=False)
     rows = {"in_double": "error against float64, plain", "in_single": "error against float32, plain"}
     ways = list(dict.fromkeys(way for by_length in results.values() for ways in by_length.values() for way in ways))
@@ -107,15 +107,15 @@ def draw(results: Mapping[str, Mapping[int, Mapping[str, Mapping[str, float]]]],
                 axes.plot(*zip(*points, strict=True), **panels.line_of(look))
             axes.set_xticks(list(by_length), [f"{length:,}" for length in by_length])
             axes.minorticks_off()
-            axes.spines[["top", "right"]].set_visible(False)
+            panels.finish(axes)
             if reference == "in_double":
                 axes.set_title(style.styles([writer])[writer].label)
             else:
                 axes.set_xlabel("time steps, T (logarithmic)")
+    for axes in all_axes.flat:  # When all are filled, for they share their limits.
+        panels.name_ends(axes)
     figure.suptitle(title, size=10.5)
-    figure.legend(
-        *all_axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, handlelength=4
-    )
+    panels.legend(figure, all_axes[0][0].get_lines())
     return figure
 
 

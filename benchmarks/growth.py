@@ -36,13 +36,13 @@ _NUM_EPISODES = 4
 
 RULES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "MNM-p": ("mnm_p", {}),
+    "MNM-g": ("mnm_g", {}),
     "normalised": ("mnm_p", {"normalized_rule": True}),
     "bounded targets": ("mnm_p", {"bounded_targets": True}),
     "bounded targets, rate up to 0.5, read normalised": (
         "mnm_p",
         {"bounded_targets": True, "rate_scale": 0.5, "read_normalization": "rms"},
     ),
-    "MNM-g": ("mnm_g", {}),
 }
 
 
@@ -107,32 +107,33 @@ def measure(name: str, task: MazeTask, width: int, seeds: int, rates: Sequence[f
 
 
 def draw(numbers: Mapping[str, Any]) -> Figure:
-    """Draws memory and gradient over the steps, a column for each rate, with a line for each rule."""
-    rates = numbers["rates"]
-    figure = Figure((4 * len(rates), 6.4), layout="constrained", dpi=150)
-    grid = figure.subplots(2, len(rates), sharex=True, sharey="row", squeeze=False)
-    names = list(numbers["rules"])
-    for column, rate in enumerate(rates):
-        for row, quantity in zip(grid, ("memory", "gradient"), strict=True):
+    """Draws memory and gradient over the steps, a row for each rate, with a line for each rule."""
+    rates, lengths = numbers["rates"], numbers["lengths"]
+    figure = Figure((8, 2.1 * len(rates) + 1.9), layout="constrained", dpi=150)
+    grid = figure.subplots(len(rates), 2, sharex=True, sharey="col", squeeze=False)
+    names = [name for name in RULES if name in numbers["rules"]]
+    for row, rate in zip(grid, rates, strict=True):
+        for axes, quantity in zip(row, ("memory", "gradient"), strict=True):
             for name, look in zip(names, style.series(names), strict=True):
                 values = np.array(numbers["rules"][name][f"{rate:g}"][quantity], float)
                 # Where a line ends early, the gradient is beyond the largest number.
-                row[column].plot(
-                    numbers["lengths"], np.where(np.isfinite(values), values, np.nan), **panels.line_of(look)
-                )
-            row[column].set(xscale="log", yscale="log")
-            row[column].set_xticks(numbers["lengths"], [str(length) for length in numbers["lengths"]])
-            row[column].minorticks_off()
-            row[column].spines[["top", "right"]].set_visible(False)
-        grid[0][column].set_title(f"rate at the start: {rate:g} of the largest", size=9.5)
-        grid[1][column].set_xlabel("steps (logarithmic)")
-    grid[0][0].set_ylabel("memory's weights\n(norm)")
-    grid[1][0].set_ylabel("gradient of the last output\n(norm)")
+                axes.plot(lengths, np.where(np.isfinite(values), values, np.nan), **panels.line_of(look))
+            axes.set(xscale="log", yscale="log")
+            axes.set_xticks(lengths, [str(length) for length in lengths])
+            axes.minorticks_off()
+            panels.finish(axes)
+        row[0].set_ylabel(f"rate at the start:\n{rate:g} of the largest")
+    grid[0][0].set_title("memory's weights (norm)", size=9.5)
+    grid[0][1].set_title("gradient of the last output (norm)", size=9.5)
+    for axes in grid[-1]:
+        axes.set_xlabel("steps (logarithmic)")
+    for axes in grid.flat:  # When all are filled, for they share their limits.
+        panels.name_ends(axes)
+    panels.plain_ticks(grid[0][0].yaxis)
     seeds = f"{numbers['seeds']} seed{'s' * (numbers['seeds'] > 1)}"
     title = "How memory and gradient grow with the steps of an episode, before training"
     figure.suptitle(f"{title}\nrandom walks in the maze of size 9, widths of {numbers['width']}, {seeds}", size=10.5)
-    handles = grid[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, handlelength=4)
+    panels.legend(figure, grid[0][0].get_lines())
     return figure
 
 

@@ -11,11 +11,13 @@ own figure for the temporary buffers; a grey line grows in proportion.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
@@ -49,7 +51,7 @@ _AXES = {
     "batch_size": "episodes, B",
     "num_heads": "heads, H",
 }
-_DASHES = {"reversible": "-", "plain": "--"}
+_DASHES = {"reversible": style.SOLID, "plain": style.DASHED}
 _QUANTITIES = {
     "time (s)": lambda row: row["median_seconds"],
     "temporary memory (MB)": lambda row: row["temporary_bytes"] / 1e6,
@@ -84,40 +86,27 @@ def measure(
 
 
 def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Draws time and memory, a column for what is varied, with logarithmic axes.
+    """Draws time and memory, a row for what is varied, with logarithmic axes.
 
     Args:
       rows: what `measure` made, as in the file: for each field the rows in which it is varied.
     """
-    figure = Figure((3.1 * len(rows), 6.2), layout="constrained")
-    all_axes = figure.subplots(len(_QUANTITIES), len(rows), sharey="row", squeeze=False)
-    for panel_row, (quantity, quantity_of) in zip(all_axes, _QUANTITIES.items(), strict=True):
-        panel_row[0].set_ylabel(quantity)
-        for axes, (field, field_rows) in zip(panel_row, rows.items(), strict=True):
+    figure = Figure((8, 2 * len(rows) + 1.9), layout="constrained")
+    grid = figure.subplots(len(rows), len(_QUANTITIES), sharey="col", squeeze=False)
+    for panel_row, (field, field_rows) in zip(grid, rows.items(), strict=True):
+        ticks = sorted({row[field] for row in field_rows})
+        for axes, quantity_of in zip(panel_row, _QUANTITIES.values(), strict=True):
             axes.set(xscale="log", yscale="log", xlabel=_AXES[field])
-            writers = list(dict.fromkeys(row["writer"] for row in field_rows))
-            for writer, look in style.styles(writers).items():
-                for unroll, dashes in _DASHES.items():
-                    points = [
-                        (row[field], quantity_of(row))
-                        for row in field_rows
-                        if (row["writer"], row["unroll"]) == (writer, unroll)
-                    ]
-                    axes.plot(
-                        *zip(*points, strict=True),
-                        color=look.color,
-                        marker=look.marker,
-                        linestyle=dashes,
-                        label=f"{look.label}, {unroll}",
-                    )
-            ticks = sorted({row[field] for row in field_rows})
-            lowest = min(map(quantity_of, field_rows))
-            axes.plot(ticks, [lowest * tick / ticks[0] for tick in ticks], color="0.7", zorder=0, label="in proportion")
+            _fill(axes, field, field_rows, quantity_of)
             axes.set_xticks(ticks)
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axes.xaxis.set_minor_locator(NullLocator())
-            panels.plain_ticks(axes.yaxis)
-            axes.spines[["top", "right"]].set_visible(False)
+            panels.finish(axes)
+    for axes, quantity in zip(grid[0], _QUANTITIES, strict=True):
+        axes.set_title(quantity, size=9.5)
+    for axes in grid.flat:  # When all are filled, for they share their limits.
+        panels.plain_ticks(axes.yaxis)
+        panels.name_ends(axes)
     # Each is at its usual value where another one is varied.
     varied = list(rows)
     fixed = [
@@ -126,8 +115,28 @@ def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     ]
     title = f"One gradient of a batch of episodes\n{', '.join(fixed)}, but for what is varied; all axes logarithmic"
     figure.suptitle(title, size=10.5)
-    figure.legend(*all_axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    panels.legend(figure, grid[0][0].get_lines())
     return figure
+
+
+def _fill(
+    axes: Axes, field: str, rows: Sequence[Mapping[str, Any]], quantity_of: Callable[[Mapping[str, Any]], float]
+) -> None:
+    """Draws one quantity of every writer, reversible and plain, against what is varied."""
+    looks = style.styles(list(dict.fromkeys(row["writer"] for row in rows)))
+    for i, (writer, look) in enumerate(looks.items()):
+        for unroll, dashes in _DASHES.items():
+            aside = 1.04 ** (2 * i - len(looks) + 1)  # Those that are equal shall not hide each other.
+            points = [
+                (row[field] * aside, quantity_of(row))
+                for row in rows
+                if (row["writer"], row["unroll"]) == (writer, unroll)
+            ]
+            line = panels.line_of(look._replace(label=f"{look.label}, {unroll}", dashes=dashes))
+            axes.plot(*zip(*points, strict=True), **line)
+    ends = np.array([min(row[field] for row in rows), max(row[field] for row in rows)])
+    in_proportion = min(map(quantity_of, rows)) * ends / ends[0]
+    axes.plot(ends, in_proportion, color=panels.REFERENCE_COLOR, linewidth=0.9, zorder=0, label="in proportion")
 
 
 def measure_all() -> dict[str, list[Row]]:

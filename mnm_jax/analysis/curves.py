@@ -235,7 +235,7 @@ def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels
     panels.name_ends(axes, levels)
     _title(figure, runs, title)
     if max(len(run.seeds) for run in runs) > 1:
-        _legend(figure, [Line2D([], [], color=panels.REFERENCE_COLOR, marker="o", **_SEED, label="single seed")])
+        panels.legend(figure, [Line2D([], [], color=panels.REFERENCE_COLOR, marker="o", **_SEED, label="single seed")])
     return figure
 
 
@@ -351,22 +351,10 @@ def _finish_figure(
         models = _handles(runs, [looks[run.model] for run in runs])
         for chart, (own,) in zip(charts, axes, strict=True):
             panels.name_ends(own, chart.levels)
-    _legend(figure, [*models, *_seed_handles(runs), *handles])
+    panels.legend(figure, [*models, *_seed_handles(runs), *handles])
 
 
 def _title(figure: Figure, runs: Sequence[Run], title: str) -> None:
     seeds = _count_seeds(runs)
     meaning = "" if seeds == "1 seed" else f"; band: {panels.CONFIDENCE:.0%} bootstrap interval of the mean over seeds"
     figure.suptitle(f"{title}\n{seeds}{meaning}", size=10.5)
-
-
-def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    if handles:
-        figure.legend(
-            handles=list(handles),
-            loc="outside lower center",
-            ncols=3,
-            frameon=False,
-            handlelength=4,
-            fontsize=panels.SMALL,
-        )

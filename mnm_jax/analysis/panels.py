@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.optimize
 import scipy.stats
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
@@ -35,7 +36,7 @@ _NUM_COLUMNS = 3
 _UNEQUAL = 3.0  # If the longest curve is so many times as long as the shortest, their axis is logarithmic.
 _MARKER_DISTANCE = 0.15  # In diagonals of the panel.
 _LINE_SPACING = 1.3  # Of the names beside a panel, in their size.
-_LONGEST_NAME = 24  # Characters; longer names are broken.
+_LONGEST_NAME = 26  # Characters; longer names are broken.
 # In widths of the panel: what ends beyond is named in the margin, and what ends nearer together in one column.
 _MARGIN, _NEAR = 0.93, 0.05
 
@@ -254,6 +255,7 @@ def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({
             ends.append(_End(str(line.get_label()), (x[finite[-1]], y[finite[-1]]), color))
     edge = axes.get_xlim()[1]
     ends += [_End(f"{name} ({level:.3g})", (edge, level), REFERENCE_COLOR) for name, level in levels.items()]
+    leader: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 1}
     placed = [(end, *to_fraction.transform(end.point)) for end in ends]
     for column in _columns(placed):
         across = max(across for _, across, _ in column)
@@ -274,7 +276,7 @@ def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({
                 size=SMALL,
                 color=end.color,
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
-                arrowprops={"arrowstyle": "-", "color": end.color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 1},
+                arrowprops=leader | {"color": end.color},
                 annotation_clip=False,
                 zorder=5,
             )
@@ -306,6 +308,14 @@ def spread(heights: Sequence[float], sizes: Sequence[float]) -> np.ndarray:
     moved = scipy.optimize.isotonic_regression(np.asarray(heights, float) - steps).x
     result: np.ndarray = np.clip(moved, 0, max(0.0, 1 - steps[-1])) + steps
     return result
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Explains lines and patches below all panels."""
+    if handles:
+        figure.legend(
+            handles=list(handles), loc="outside lower center", ncols=3, frameon=False, handlelength=4, fontsize=SMALL
+        )
 
 
 def finish(axes: Axes) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from benchmarks import growth
+from mnm_jax.analysis import style
 
 
 def test_what_is_beyond_the_largest_number_is_left_out():
@@ -11,9 +12,22 @@ def test_what_is_beyond_the_largest_number_is_left_out():
     figure = growth.draw({**numbers, "rules": {"MNM-p": {"0.12": curves, "0.5": curves}}})
     assert figure.get_suptitle().endswith("widths of 4, 1 seed")
     assert len(figure.axes) == 4
-    (line,) = figure.axes[2].get_lines()
+    _, gradient, *_ = figure.axes
+    (line,) = gradient.get_lines()
     np.testing.assert_array_equal(line.get_xdata(), numbers["lengths"])
     np.testing.assert_array_equal(line.get_ydata(), [1, 100, np.nan])
+    (name,) = gradient.texts
+    assert (name.get_text(), name.xy) == ("MNM-p", (25, 100))
+
+
+def test_the_writers_look_as_everywhere():
+    curves = {"0.5": {"memory": [1.0, 2], "gradient": [1.0, 2]}}
+    numbers = {"width": 4, "seeds": 1, "lengths": [10, 25], "rates": [0.5]}
+    memory, _ = growth.draw({**numbers, "rules": dict.fromkeys(growth.RULES, curves)}).axes
+    looks = {line.get_label(): (line.get_color(), line.get_marker()) for line in memory.get_lines()}
+    for model in ("mnm_p", "mnm_g"):
+        look = style.KNOWN[model]
+        assert looks[look.label] == (look.color, look.marker)
 
 
 def test_every_rule_that_is_compared_is_a_model():
