@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,10 +14,10 @@ from matplotlib.typing import FillStyleType, LineStyleType
 from mnm_jax.analysis import panels, style, tables
 from mnm_jax.analysis.capacity import THRESHOLD, Curve, Measured
 
-_PAPER = ("mnm_p", "mnm_g")
+# In the colours of models that have no memory to measure.
 _REFERENCES = {
-    "delta_rule": style.Style("Delta rule, linear", "#404040", "p", style.DASH_DOT),
-    "outer_product": style.Style("Outer product, linear", "#8C8C8C", "h", style.DASH_DOT_DOT),
+    "delta_rule": style.KNOWN["modul"]._replace(label="Delta rule, linear", dashes=style.DASH_DOT_DOT),
+    "outer_product": style.KNOWN["plastic"]._replace(label="Outer product, linear"),
 }
 _TABLES = ("salu", "ntm", "dnc", "attention")
 # Here the dashes tell how a memory was used; those of a reference, of which there is one kind, are its own.
@@ -29,7 +28,12 @@ _KINDS: dict[str, tuple[str, LineStyleType | None, FillStyleType]] = {
     "untrained": ("untrained, best rate", style.DASHED, "none"),
     "reference": ("", None, "full"),
 }
+# Lines of reference.
+_CHANCE: dict[str, Any] = {"color": panels.REFERENCE_COLOR, "linestyle": (0, (1, 2)), "linewidth": 1.2}
+_HELD: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "zorder": 0}
+_FULL: dict[str, Any] = {"color": "0.6", "linestyle": (0, (4, 3)), "linewidth": 0.9, "zorder": 0}
 _NUM_PHASES = 5
+_WIDTH = 8.0  # Inches: that of a page.
 _GAP = 1  # Lines between the memories of a figure with a line for each result.
 _ERROR = "recall error (mean square;\n1: reads nothing)"
 _FOUND = "share of pairs found\n(nearest of all stored values)"
@@ -133,6 +137,7 @@ def held(results: Sequence[Measured]) -> Figure:
     axes.set_yticks(middles, list(groups))
     axes.set_ylim(top - _GAP, -1)
     axes.set_xscale("log", base=2)
+    axes.margins(x=0.08)  # For the numbers beside the marks.
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlabel("pairs held per 1,000 weights (logarithmic); beside each mark: pairs held")
     axes.grid(axis="x", color="0.92", linewidth=0.8)
@@ -151,69 +156,58 @@ def held(results: Sequence[Measured]) -> Figure:
 
 def capacity(results: Sequence[Measured]) -> Figure:
     """Draws the recall of all pairs against their number."""
-    groups = _groups(results)
-    figure = Figure(figsize=(4.6 * len(groups) + 0.6, 8.4), layout="constrained", dpi=150)
-    all_axes = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
-    for column, (name, group) in enumerate(groups.items()):
-        above, below = all_axes[:, column]
-        for result in group:
-            _plot(above, result.curves["found"], result)
-            _plot(below, result.curves["error"], result)
-        numbers = max(group, key=lambda result: result.max_pairs).curves["found"].x
-        above.plot(numbers, 1 / numbers, color=panels.REFERENCE_COLOR, linestyle=(0, (1, 2)), linewidth=1.2)
-        offset = {"xytext": (-3, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
-        above.annotate("chance", (2, 0.5), **offset, size=8, color=panels.REFERENCE_COLOR)
-        above.axhline(THRESHOLD, color="0.6", linewidth=0.8, zorder=0)
-        above.set_title(name, size=10)
-        _mark_full(above, group)
+    columns = (("found", _FOUND), ("error", _ERROR))
+    figure, grid = _draw_groups(results, columns, lambda result, field: result.curves[field], named=lambda *_: True)
+    numbers = max(results, key=lambda result: result.max_pairs).curves["found"].x
+    for (above, below), group in zip(grid, _groups(results).values(), strict=True):
+        above.plot(numbers, 1 / numbers, **_CHANCE)
+        above.axhline(THRESHOLD, **_HELD)
+        # For a square matrix, the width of its keys.
+        for number in {result.num_weights / result.value_size for result in group if result.model not in _TABLES}:
+            above.axvline(number, **_FULL)
         above.set_ylim(-0.03, 1.03)
         below.set_ylim(-0.05, 2.2)
         below.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-        _pairs_axis(below, numbers)
-        below.set_xlabel("pairs written, each once (logarithmic)")
-        _per_thousand_axis(above, group[0])
-        _legend(below, [_handle(result) for result in group])
-    all_axes[0, 0].set_ylabel(_FOUND)
-    all_axes[1, 0].set_ylabel(_ERROR)
+        for axes in (above, below):
+            _pairs_axis(axes, numbers)
+            panels.name_ends(axes)
+    references = {"chance": _CHANCE, f"{THRESHOLD:.0%}": _HELD, "floats of values as many as weights": _FULL}
+    lines = [Line2D([], [], **line, label=name) for name, line in references.items()]
+    panels.legend(figure, [*_kind_handles(results), *lines])
+    for axes in grid[-1]:
+        axes.set_xlabel("pairs written, each once\n(logarithmic)", size=panels.SMALL)
     _title(figure, "Capacity: recall of random pairs against their number", results)
     return figure
 
 
 def forgetting(results: Sequence[Measured]) -> Figure:
     """Draws how the first pair is forgotten, and how well each pair is remembered at the end."""
-    groups, longest = _groups(results), max(result.max_pairs for result in results)
+    longest = max(result.max_pairs for result in results)
     columns = (
-        ("first_found", "The first pair, as others are written", "share of draws in which it is found"),
-        ("first_error", "The same: its error", _ERROR),
-        ("age_found", f"Every pair, after {longest} were written", "share of draws in which it is found"),
+        ("first_found", "The first pair,\nas others are written:\nshare of draws finding it"),
+        ("first_error", "Its error\n(mean square;\n1: reads nothing)"),
+        ("age_found", f"Every pair,\nafter {longest} were written:\nshare of draws finding it"),
     )
-    figure = Figure(figsize=(13.5, 3.9 * len(groups) + 0.8), layout="constrained", dpi=150)
-    all_axes = figure.subplots(len(groups), len(columns), squeeze=False)
-    for row, (name, group) in enumerate(groups.items()):
-        for axes, (field, title, label) in zip(all_axes[row], columns, strict=True):
-            shift = 1 if field != "age_found" else 0
-            for result in group:
-                if field == "age_found" and result.max_pairs < longest:
-                    continue
-                curve = result.curves[field]
-                _plot(axes, curve._replace(x=curve.x - shift), result)
-            axes.set_title(title if row == 0 else "", size=10)
-            axes.set_ylabel(f"{name}\n{label}" if field == "first_found" else label)
-            _pairs_axis(axes, np.array([1 - shift, longest - shift]))
+
+    def curve_of(result: Measured, field: str) -> Curve | None:
+        curve = result.curves[field]
+        if field == "age_found":
+            return curve if result.max_pairs == longest else None
+        return curve._replace(x=curve.x - 1)
+
+    def named(result: Measured, field: str) -> bool:
+        return field == ("age_found" if result.max_pairs == longest else "first_found")
+
+    figure, grid = _draw_groups(results, columns, curve_of, named)
+    for row in grid:
+        for axes, (field, _) in zip(row, columns, strict=True):
+            _pairs_axis(axes, np.array([1, longest] if field == "age_found" else [0, longest - 1]))
             axes.set_ylim(*((-0.05, 2.2) if field == "first_error" else (-0.03, 1.03)))
-            if field == "first_error":
-                axes.axhline(1, color="0.6", linewidth=0.8, zorder=0)
-            if row == len(groups) - 1:
-                last = "writes ago (logarithmic)" if field == "age_found" else "other pairs written since (logarithmic)"
-                axes.set_xlabel(last)
-        all_axes[row, -1].legend(
-            handles=[_handle(result) for result in group],
-            loc="center left",
-            bbox_to_anchor=(1.02, 0.5),
-            frameon=False,
-            fontsize=8.5,
-            handlelength=3.5,
-        )
+            panels.name_ends(axes)
+        row[1].axhline(1, color="0.6", linewidth=0.8, zorder=0)
+    for axes, what in zip(grid[-1], ("other pairs since", "other pairs since", "writes ago"), strict=True):
+        axes.set_xlabel(f"{what}\n(logarithmic)", size=panels.SMALL)
+    panels.legend(figure, _kind_handles(results))
     _title(figure, "Forgetting: what is left of a pair as others are written over it", results)
     return figure
 
@@ -258,17 +252,61 @@ FIGURES: Mapping[str, Callable[[Sequence[Measured]], Figure]] = {
 }
 
 
+def _draw_groups(
+    results: Sequence[Measured],
+    columns: Sequence[tuple[str, str]],
+    curve_of: Callable[[Measured, str], Curve | None],
+    named: Callable[[Measured, str], bool],
+) -> tuple[Figure, np.ndarray]:
+    """Draws a row for each group of memories.
+
+    Args:
+      results: all.
+      columns: what to draw, and its title.
+      curve_of: the curve, if there is one.
+      named: whether the name of a memory is written at the end of this curve; `panels.name_ends` writes it.
+
+    Returns:
+      The figure, and its axes, `[G, C]`.
+    """
+    groups = _groups(results)
+    figure = Figure(figsize=(_WIDTH, 1.9 * len(groups) + 1.9), layout="constrained", dpi=150)
+    grid: np.ndarray = figure.subplots(len(groups), len(columns), squeeze=False)
+    for row, (name, group) in zip(grid, groups.items(), strict=True):
+        for axes, (field, _) in zip(row, columns, strict=True):
+            for result in group:
+                if (curve := curve_of(result, field)) is not None:
+                    _plot(axes, curve, result, _name_in_group(result) if named(result, field) else "_")
+            axes.tick_params(labelsize=panels.SMALL)
+            panels.finish(axes)
+        row[0].set_ylabel(name, size=9)
+    for axes, (_, title) in zip(grid[0], columns, strict=True):
+        axes.set_title(title, size=9)
+    return figure, grid
+
+
+def _kind_handles(results: Sequence[Measured]) -> list[Line2D]:
+    """The legend's entries for how a memory was used."""
+    kinds = [kind for kind in _KINDS if kind != "reference" and any(result.kind == kind for result in results)]
+    plain = style.Style("", panels.REFERENCE_COLOR, "o")
+    looks = [
+        plain._replace(label=label, dashes=dashes or plain.dashes, fill=fill)
+        for label, dashes, fill in (_KINDS[kind] for kind in kinds)
+    ]
+    return [Line2D([], [], **panels.line_of(look)) for look in looks]
+
+
 def _draw_small(
     results: Sequence[Measured],
     lines: Mapping[str, style.Style],
     x_label: str,
     y_label: str,
-    num_columns: int = 4,
+    num_columns: int = 3,
 ) -> tuple[Figure, list[Axes]]:
     """Draws a panel for each memory, with the same lines in all."""
     shown = [result for result in sorted(results, key=_order) if result.kind != "tuned"]
     num_rows = math.ceil(len(shown) / num_columns)
-    figure = Figure(figsize=(12, 2.5 * num_rows + 1.6), layout="constrained", dpi=150)
+    figure = Figure(figsize=(_WIDTH, 1.75 * num_rows + 1.6), layout="constrained", dpi=150)
     grid = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False)
     all_axes = list(grid.flat)
     for axes, result in zip(all_axes, shown, strict=False):
@@ -276,43 +314,41 @@ def _draw_small(
             curve = result.curves[name]
             axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.18, linewidth=0)
             axes.plot(curve.x, curve.mean, **panels.line_of(look), markevery=panels.marks(i / len(lines)))
-        axes.set_title(name_of(result), size=9.5)
+        kind, *_ = _KINDS[result.kind]
+        axes.set_title(f"{_look(result).label}\n{kind}".rstrip(), size=panels.SMALL, loc="left")
+        axes.tick_params(labelsize=panels.SMALL)
         axes.axhline(1, color="0.85", linewidth=0.8, zorder=0)
-        _finish(axes)
+        panels.finish(axes)
     for axes in all_axes[len(shown) :]:
         axes.remove()
     for i, axes in enumerate(all_axes[: len(shown)]):
         if i + num_columns >= len(shown):
-            axes.set_xlabel(x_label, size=9)
+            axes.set_xlabel(x_label, size=panels.SMALL)
             axes.tick_params(labelbottom=True)
-        if i % num_columns == 0:
-            axes.set_ylabel(y_label, size=9)
-    handles: list[Artist] = [Line2D([], [], **panels.line_of(look)) for look in lines.values()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    grid[(num_rows - 1) // 2, 0].set_ylabel(y_label, size=panels.SMALL)
+    panels.legend(figure, [Line2D([], [], **panels.line_of(look)) for look in lines.values()])
     return figure, all_axes[: len(shown)]
 
 
 def _groups(results: Iterable[Measured]) -> dict[str, list[Measured]]:
-    """Memories that are drawn together."""
-    groups: dict[str, list[Measured]] = {
-        "Writers of the paper": [],
-        "Other rules": [],
-        "Linear memories and tables": [],
-    }
-    paper, rules, references = groups.values()
+    """Memories that are drawn together: all ways to use one, or else all to compare with."""
+    groups: dict[str, list[Measured]] = {}
     for result in sorted(results, key=_order):
-        if result.model in _PAPER:
-            paper.append(result)
-        elif result.model in (*_REFERENCES, *_TABLES):
-            references.append(result)
-        elif result.kind != "tuned":
-            rules.append(result)
-    return {name: group for name, group in groups.items() if group}
+        name = "Linear memories\nand tables" if _is_to_compare(result) else _look(result).label
+        groups.setdefault(name, []).append(result)
+    return groups
+
+
+def _name_in_group(result: Measured) -> str:
+    return name_of(result) if _is_to_compare(result) else _KINDS[result.kind][0]
+
+
+def _is_to_compare(result: Measured) -> bool:
+    return result.model in (*_REFERENCES, *_TABLES)
 
 
 def _order(result: Measured) -> tuple[bool, tuple[int, str], int]:
-    is_last = result.model in (*_REFERENCES, *_TABLES)
-    return (is_last, style.order(result.model), list(_KINDS).index(result.kind))
+    return (_is_to_compare(result), style.order(result.model), list(_KINDS).index(result.kind))
 
 
 def _look(result: Measured) -> style.Style:
@@ -324,39 +360,14 @@ def _marker(result: Measured) -> dict[str, Any]:
     return {"color": look.color, "marker": look.marker, "fillstyle": _KINDS[result.kind][2]}
 
 
-def _line(result: Measured) -> dict[str, Any]:
+def _plot(axes: Axes, curve: Curve, result: Measured, label: str) -> None:
     look = _look(result)
+    axes.fill_between(curve.x, curve.low, curve.high, color=look.color, alpha=0.15, linewidth=0)
     _, dashes, fill = _KINDS[result.kind]
-    return panels.line_of(look._replace(label=name_of(result), dashes=dashes or look.dashes, fill=fill))
-
-
-def _plot(axes: Axes, curve: Curve, result: Measured) -> None:
-    axes.fill_between(curve.x, curve.low, curve.high, color=_look(result).color, alpha=0.15, linewidth=0)
+    line = panels.line_of(look._replace(label=label, dashes=dashes or look.dashes, fill=fill))
     # Some lie on each other: their markers do not.
     phase = style.order(result.model)[0] % _NUM_PHASES / _NUM_PHASES
-    axes.plot(curve.x, curve.mean, **_line(result), markevery=panels.marks(phase))
-    _finish(axes)
-
-
-def _handle(result: Measured) -> Line2D:
-    return Line2D([], [], **_line(result))
-
-
-def _legend(axes: Axes, handles: Sequence[Artist]) -> None:
-    axes.legend(
-        handles=list(handles),
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.17),
-        frameon=False,
-        fontsize=8.5,
-        handlelength=3.5,
-    )
-
-
-def _finish(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="0.93", linewidth=0.8)
-    axes.set_axisbelow(True)
+    axes.plot(curve.x, curve.mean, **line, markevery=panels.marks(phase))
 
 
 def _pairs_axis(axes: Axes, numbers: np.ndarray) -> None:
@@ -371,30 +382,6 @@ def _pairs_axis(axes: Axes, numbers: np.ndarray) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def _mark_full(axes: Axes, group: Sequence[Measured]) -> None:
-    """Marks where the values have as many floats as there are weights: for a square matrix, the width of its keys."""
-    written = [result for result in group if result.model not in _TABLES]
-    for number in sorted({result.num_weights / result.value_size for result in written if result.kind != "untrained"}):
-        axes.axvline(number, color="0.6", linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-        # Where there are no curves.
-        found = [np.interp(number, curve.x, curve.mean) for curve in (result.curves["found"] for result in written)]
-        is_low = np.mean(found) > 0.5
-        y, anchor = (0.01, "bottom") if is_low else (1, "top")
-        text = f"{number:.0f}: floats of values\nas many as weights"
-        axes.text(number * 1.04, y, text, rotation="vertical", size=6.5, color="0.4", va=anchor)
-
-
-def _per_thousand_axis(axes: Axes, result: Measured) -> None:
-    scale = 1000 / result.num_weights
-    top = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, scale), lambda x: np.divide(x, scale)))
-    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256) if 1 <= tick / scale <= axes.get_xlim()[1]]
-    top.xaxis.set_major_locator(FixedLocator(ticks))
-    top.xaxis.set_minor_locator(NullLocator())
-    top.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    top.set_xlabel(f"pairs per 1,000 weights ({result.num_weights:,})", size=8.5)
-    top.tick_params(labelsize=8)
 
 
 def _title(figure: Figure, title: str, results: Sequence[Measured]) -> None:

@@ -259,7 +259,7 @@ def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({
     placed = [(end, *to_fraction.transform(end.point)) for end in ends]
     for column in _columns(placed):
         across = max(across for _, across, _ in column)
-        place = 1.045 if across > _MARGIN else across + 0.02
+        place = 1.045 if across > _MARGIN else across + 0.03
         names = [textwrap.fill(end.name, _LONGEST_NAME) for end, *_ in column]
         sizes = [gap * (1 + name.count("\n")) for name in names]
         if sum(sizes) > 1 + gap:

@@ -128,9 +128,23 @@ def test_figures_are_titled_and_labelled():
         assert figure.get_suptitle().splitlines()[1].startswith("2 seeds, 2 draws each"), name
         bottom = [axes for axes in figure.axes if axes.get_xlabel()]
         assert bottom, name
-    titles = [axes.get_title() for axes in capacity_figures.overwriting(RESULTS).axes]
+    titles = [axes.get_title(loc="left").replace("\n", ", ") for axes in capacity_figures.overwriting(RESULTS).axes]
     assert "MNM-g, trained, own pairs" in titles
     assert "MNM-g, trained, best rate" not in titles  # What a rate changes is in the other figures.
+
+
+def test_every_memory_is_named_where_its_line_ends():
+    found, _, _, _, compared, _ = capacity_figures.capacity(RESULTS).axes
+    assert {text.get_text() for text in found.texts} == {
+        "trained",
+        "trained, own pairs",
+        "trained, best rate",
+        "untrained, best rate",
+    }
+    assert {text.get_text() for text in compared.texts} == {"NTM", "Delta rule, linear"}
+    first, _, last, *_ = capacity_figures.forgetting(RESULTS).axes
+    names = [text.get_text() for axes in (first, last) for text in axes.texts]
+    assert len(names) == len(set(names)) == 4
 
 
 WRONG = {
