@@ -12,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
+from mnm_jax.analysis import style
 from mnm_jax.tasks.maze import Maze
 
 _FRAMES_PER_SECOND = 8
 _INCHES, _DOTS_PER_INCH = 2.6, 90
-_AGENT, _REWARD, _PATH = "#0072B2", "#D55E00", "#56B4E9"
+# Colours of models, none of which is in the picture: they are told apart by any eye.
+_AGENT, _REWARD, _PATH = (style.KNOWN[model].color for model in ("mnm_p", "mnm_g", "attention"))
 
 
 def draw_frame(

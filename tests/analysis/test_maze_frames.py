@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mnm_jax.analysis import maze
+from mnm_jax.analysis import maze, style
 from mnm_jax.tasks.maze import Maze
 
 # From the centre up and left onto the reward at (1, 1); from there to (3, 3), and one step to the left.
@@ -36,6 +37,9 @@ def test_a_frame_shows_the_path_since_the_agent_was_moved(time, title, path):
     assert list(zip(rows, columns, strict=True)) == path
     # The star is there at the step that found the reward.
     assert len(axes.lines) == (2 if time == 2 else 1)
+    palette = {look.color for look in style.KNOWN.values()}
+    assert {line.get_color() for line in axes.lines} <= palette
+    assert {to_hex(patch.get_facecolor()).upper() for patch in axes.patches} <= palette
 
 
 def test_arguments_that_do_not_fit_are_named():
