@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnm_jax.analysis import style
+from mnm_jax.analysis import panels, style
 
-_SIZE = (10, 4.6)
+_WIDTH = 8.0  # Inches: that of a page.
 
 
 def knowledge(numbers: Mapping[str, Any]) -> Figure:
@@ -22,24 +22,19 @@ def knowledge(numbers: Mapping[str, Any]) -> Figure:
     Args:
       numbers: what `experiments.maze_memory` writes.
     """
-    looks = style.styles(list(numbers["agents"]))
-    figure = Figure(figsize=_SIZE, layout="constrained", dpi=150)
-    by_step, by_visits = figure.subplots(1, 2, sharey=True)
-    for model, agent in numbers["agents"].items():
-        seeds = [of_seed["knowledge"] for of_seed in agent["seeds"]]
-        _plot(by_step, [seed["by_step"] for seed in seeds], 1, looks[model])
-        _plot(by_visits, [seed["by_visits"] for seed in seeds], 0, looks[model])
-        chance = seeds[0]["chance"]
+    figure = Figure(figsize=(_WIDTH, 7), layout="constrained", dpi=150)
+    by_step, by_visits = figure.subplots(2, 1, sharey=True)
+    _plot_agents(by_step, numbers, "knowledge", "by_step", 1)
+    _plot_agents(by_visits, numbers, "knowledge", "by_visits", 0)
+    agents = numbers["agents"].values()
+    levels = {"chance": next(of_seed["knowledge"]["chance"] for agent in agents for of_seed in agent["seeds"])}
     for axes in (by_step, by_visits):
-        axes.axhline(chance, color="0.35", linestyle=":", linewidth=1.2)
-        axes.annotate(
-            f"chance ({chance:.2g})", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom"
-        )
-        _finish(axes)
-    by_step.set_ylabel("reward's cell decoded (fraction of test episodes)")
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylabel("reward's cell decoded\n(fraction of test episodes)")
+        panels.draw_levels(axes, levels)
+        panels.name_ends(axes, levels)
     by_step.set_xlabel("steps since the start of the episode")
     by_visits.set_xlabel("visits to the reward so far")
-    by_visits.legend(frameon=False, fontsize=8.5)
     _title(figure, numbers, "When does the agent know where the reward is?")
     return figure
 
@@ -50,61 +45,50 @@ def following(numbers: Mapping[str, Any]) -> Figure:
     Args:
       numbers: what `experiments.maze_memory` writes.
     """
-    looks = style.styles(list(numbers["agents"]))
-    figure = Figure(figsize=_SIZE, layout="constrained", dpi=150)
-    searches, arrivals = figure.subplots(1, 2)
-    for model, agent in numbers["agents"].items():
-        seeds = [of_seed["following"] for of_seed in agent["seeds"]]
-        _plot(searches, [seed["before"] for seed in seeds], 1, looks[model]._replace(dashes="--", label="_"))
-        _plot(searches, [seed["after"] for seed in seeds], 1, looks[model])
-        _plot(arrivals, [seed["arrivals_at_old"] for seed in seeds], 1, looks[model])
-    searches.plot([], [], color="0.35", linestyle="--", label="before the move")
-    for axes in (searches, arrivals):
-        axes.set_ylim(bottom=0)
-        _finish(axes)
-    searches.set_ylabel("steps since the visit before, or since start or move")
-    searches.set_xlabel("visit to the reward, since start or move")
-    arrivals.set_ylabel("arrivals at the old place (mean of a search)")
+    figure = Figure(figsize=(_WIDTH, 9.5), layout="constrained", dpi=150)
+    before, after, arrivals = figure.subplots(3, 1)
+    after.sharey(before)
+    for axes, name in ((before, "before"), (after, "after"), (arrivals, "arrivals_at_old")):
+        _plot_agents(axes, numbers, "following", name, 1)
+    before.set_ylabel("steps since the visit before,\nor since the start")
+    before.set_xlabel("visit to the reward, since the start")
+    after.set_ylabel("steps since the visit before,\nor since the move")
+    after.set_xlabel("visit to the reward, since the move")
+    arrivals.set_ylabel("arrivals at the old place\n(mean of a search)")
     arrivals.set_xlabel("search for the new place")
-    searches.legend(frameon=False, fontsize=8.5)
+    for axes in (before, after, arrivals):
+        axes.set_ylim(bottom=0)
+        panels.name_ends(axes)
     middle = numbers["task"]["episode_length"] // 2
     _title(figure, numbers, f"The reward moves after {middle} steps: does the agent follow?")
     return figure
 
 
-def _plot(axes: Axes, seeds: Sequence[Sequence[float | None]], start: int, look: style.Style) -> None:
+def _plot_agents(axes: Axes, numbers: Mapping[str, Any], part: str, name: str, start: int) -> None:
+    """Draws one quantity of every agent; `start` is where its horizontal axis starts."""
+    looks = style.styles(list(numbers["agents"]))
+    for i, (model, agent) in enumerate(numbers["agents"].items()):
+        seeds = [of_seed[part][name] for of_seed in agent["seeds"]]
+        _plot(axes, seeds, start, looks[model], phase=i / len(looks))
+    panels.finish(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _plot(axes: Axes, seeds: Sequence[Sequence[float | None]], start: int, look: style.Style, *, phase: float) -> None:
     """Each seed as a thin line, and the mean as far as all seeds go."""
-    for values in seeds:
-        x = np.arange(start, start + len(values))
-        axes.plot(x, np.array(values, float), color=look.color, linestyle=look.dashes, linewidth=0.6, alpha=0.5)
+    if len(seeds) > 1:
+        for values in seeds:
+            x = np.arange(start, start + len(values))
+            axes.plot(x, np.array(values, float), color=look.color, linewidth=0.5, alpha=0.5)
     length = min(map(len, seeds))
     mean = np.mean([np.array(values[:length], float) for values in seeds], axis=0)
-    x = np.arange(start, start + length)
-    axes.plot(
-        x,
-        mean,
-        color=look.color,
-        linestyle=look.dashes,
-        marker=look.marker,
-        markevery=max(1, length // 12),
-        markersize=4,
-        linewidth=1.8,
-        label=look.label,
-    )
-
-
-def _finish(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.plot(np.arange(start, start + length), mean, **panels.line_of(look), markevery=panels.marks(phase))
 
 
 def _title(figure: Figure, numbers: Mapping[str, Any], title: str) -> None:
     task, counts = numbers["task"], {len(agent["seeds"]) for agent in numbers["agents"].values()}
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    shown = "1 seed" if counts == {1} else f"{seeds} seeds, the mean and each seed"
     figure.suptitle(
-        f"{title}\nmaze of size {task['size']}, episodes of {task['episode_length']} steps; {seeds} "
-        f"{'seed' if counts == {1} else 'seeds'}, the mean and each seed",
-        size=10.5,
+        f"{title}\nmaze of size {task['size']}, episodes of {task['episode_length']} steps; {shown}", size=10.5
     )

@@ -75,7 +75,10 @@ def test_what_a_memory_does_in_the_maze_is_drawn():
         assert figure.get_suptitle().startswith(f"{title}\nmaze of size 5, episodes of 6 steps; 1 to 2 seeds")
         for axes in figure.axes:
             assert axes.get_xlabel()
-            assert axes.get_ylabel() or axes.get_shared_y_axes().joined(axes, figure.axes[0])
+            assert axes.get_ylabel()
+            assert {"MNM-p", "LSTM"} <= {text.get_text() for text in axes.texts}
     # The mean of both seeds of MNM-p is the thick line.
-    (line,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "MNM-p"]
+    (line,) = [line for line in figure.axes[1].get_lines() if line.get_label() == "MNM-p"]
     np.testing.assert_array_equal(line.get_ydata(), following["after"])
+    alone = {"lstm": agents["lstm"]}
+    assert maze_memory_figures.following({**numbers, "agents": alone}).get_suptitle().endswith("of 6 steps; 1 seed")
