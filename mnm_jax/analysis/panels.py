@@ -37,8 +37,8 @@ _UNEQUAL = 3.0  # If the longest curve is so many times as long as the shortest,
 _MARKER_DISTANCE = 0.15  # In diagonals of the panel.
 _LINE_SPACING = 1.3  # Of the names beside a panel, in their size.
 _LONGEST_NAME = 26  # Characters; longer names are broken.
-# In widths of the panel: what ends beyond is named in the margin, and what ends nearer together in one column.
-_MARGIN, _NEAR = 0.93, 0.05
+_CHARACTER = 0.6 * SMALL / 72  # How wide one is, about, in inches.
+_MARGIN = 0.93  # In widths of the panel: what ends beyond is named in the margin.
 
 
 class Curve(NamedTuple):
@@ -257,7 +257,8 @@ def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({
     ends += [_End(f"{name} ({level:.3g})", (edge, level), REFERENCE_COLOR) for name, level in levels.items()]
     leader: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 1}
     placed = [(end, *to_fraction.transform(end.point)) for end in ends]
-    for column in _columns(placed):
+    character = _CHARACTER * grid.ncols / (0.6 * figure.get_figwidth())  # 0.6: the panels' share, about.
+    for column in _columns(placed, character):
         across = max(across for _, across, _ in column)
         place = 1.045 if across > _MARGIN else across + 0.03
         names = [textwrap.fill(end.name, _LONGEST_NAME) for end, *_ in column]
@@ -282,15 +283,21 @@ def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({
             )
 
 
-def _columns(placed: Sequence[tuple[_End, float, float]]) -> list[list[tuple[_End, float, float]]]:
-    """Ends whose names would lie on each other, if not apart: those near across the panel; each list ascending."""
+def _columns(placed: Sequence[tuple[_End, float, float]], character: float) -> list[list[tuple[_End, float, float]]]:
+    """Ends whose names would lie on each other, if not one below the other; each list is ascending.
+
+    Args:
+      placed: for each end where it is, in widths and heights of the panel.
+      character: how wide a character is, in widths of the panel.
+    """
     columns: list[list[tuple[_End, float, float]]] = []
+    taken = -math.inf  # So far across there are names.
     for entry in sorted(placed, key=lambda entry: entry[1]):
-        last = columns[-1][-1][1] if columns else -math.inf
-        if entry[1] - last < _NEAR or last > _MARGIN:
-            columns[-1].append(entry)
-        else:
-            columns.append([entry])
+        end, across, _ = entry
+        if across > taken and not (columns and columns[-1][-1][1] > _MARGIN):
+            columns.append([])
+        columns[-1].append(entry)
+        taken = max(taken, across + character * len(end.name))
     return [sorted(column, key=lambda entry: entry[2]) for column in columns]
 
 

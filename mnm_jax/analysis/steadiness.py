@@ -4,14 +4,15 @@ Axes: `S` seeds, `E` evaluations.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from mnm_jax.analysis import style
+from mnm_jax.analysis import panels, style
 from mnm_jax.analysis.runs import Run
 
 
@@ -34,7 +35,7 @@ _PANELS = (
     _Panel("eval_memory_norm_end", "Length of the memory", "norm at the end of an episode", True),
     _Panel("eval_error_after", "Error after the write", "mean squared difference", True),
 )
-_NUM_COLUMNS = 5
+_NUM_COLUMNS = 2
 
 
 def figure(runs: Mapping[str, Run], title: str) -> Figure:
@@ -42,26 +43,36 @@ def figure(runs: Mapping[str, Run], title: str) -> Figure:
 
     Args:
       runs: by their names for the legend. What a run has not logged is left out.
-      title: the title.
+      title: the title, but for the meaning of the lines, which is added.
+
+    Returns:
+      The figure, as wide as a page.
     """
     looks = style.distinguish({name: run.model for name, run in runs.items()})
-    drawn = Figure(figsize=(15, 6.2), layout="constrained", dpi=120)
-    panels = drawn.subplots(len(_PANELS) // _NUM_COLUMNS, _NUM_COLUMNS, sharex=True).flat
-    for axes, panel in zip(panels, _PANELS, strict=True):
+    num_rows = len(_PANELS) // _NUM_COLUMNS
+    drawn = Figure(figsize=(8, 1.8 * num_rows + 1.9), layout="constrained", dpi=150)
+    grid = drawn.subplots(num_rows, _NUM_COLUMNS, sharex=True)
+    for axes, panel in zip(grid.flat, _PANELS, strict=True):
         for name, run in runs.items():
             _plot(axes, run, panel, looks[name])
-        axes.set_title(panel.title, size=9.5)
-        axes.set_ylabel(panel.label, size=8.5)
-        axes.tick_params(labelsize=8)
+        axes.set_title(panel.title, size=panels.SMALL, loc="left")
+        axes.set_ylabel(panel.label, size=panels.SMALL)
+        axes.tick_params(labelsize=panels.SMALL)
         if panel.is_logarithmic:
             axes.set_yscale("log")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="0.92", linewidth=0.8)
+        panels.finish(axes)
         axes.xaxis.set_major_formatter(EngFormatter(sep="", unit=""))
-    drawn.supxlabel("training (steps of the environment); thin lines: single seeds, thick lines: their median", size=9)
-    drawn.suptitle(title, size=10.5)
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside upper right", ncols=len(runs), frameon=False, fontsize=8.5)
+    for axes, panel in zip(grid.flat, _PANELS, strict=True):  # When all are filled, for they share their limits.
+        if panel.is_logarithmic:
+            panels.plain_ticks(axes.yaxis)
+        panels.name_ends(axes)
+    for axes in grid[-1]:
+        axes.set_xlabel("training (steps of the environment)", size=panels.SMALL)
+    several = any(len(run.seeds) > 1 for run in runs.values())
+    drawn.suptitle(
+        f"{title}\n{'thin lines: single seeds, thick lines: their median' if several else '1 seed'}", size=10.5
+    )
+    panels.legend(drawn, [Line2D([], [], **_line(look)) for look in looks.values()])
     return drawn
 
 
@@ -70,6 +81,10 @@ def _plot(axes: Axes, run: Run, panel: _Panel, look: style.Style) -> None:
         return
     values = np.asarray(run.metrics[panel.metric], float)
     steps = run.updates * run.config["training"]["batch_size"] * run.task["episode_length"]
-    color, dashes, median = look.color, look.dashes, np.median(values, axis=0)
-    axes.plot(steps, values.T, linewidth=0.6, alpha=0.6, color=color, linestyle=dashes)
-    axes.plot(steps, median, linewidth=1.8, label=look.label, color=color, linestyle=dashes)
+    if len(values) > 1:
+        axes.plot(steps, values.T, linewidth=0.5, alpha=0.5, color=look.color)
+    axes.plot(steps, np.median(values, axis=0), **_line(look))
+
+
+def _line(look: style.Style) -> dict[str, Any]:
+    return panels.line_of(look) | {"marker": "none"}  # So noisy a line would have too many.
