@@ -10,7 +10,7 @@ from test_command_line import run_all
 
 from experiments import capacity
 from mnm_jax import models, training
-from mnm_jax.analysis import capacity_figures
+from mnm_jax.analysis import capacity_figures, style
 from mnm_jax.analysis.capacity import Curve, Curves, Interference, Measured, Overwriting
 from mnm_jax.analysis.output import Output
 from mnm_jax.tasks.dictionary import Dictionary
@@ -141,7 +141,9 @@ def test_every_memory_is_named_where_its_line_ends():
         "trained, best rate",
         "untrained, best rate",
     }
-    assert {text.get_text() for text in compared.texts} == {"NTM", "Delta rule, linear"}
+    drawn = {line.get_label(): line.get_color() for line in compared.get_lines() if line.get_label()[0] != "_"}
+    assert {text.get_text() for text in compared.texts} == drawn.keys() == {"NTM", "Delta rule, linear"}
+    assert set(drawn.values()) <= {look.color for look in style.KNOWN.values()}
     first, _, last, *_ = capacity_figures.forgetting(RESULTS).axes
     names = [text.get_text() for axes in (first, last) for text in axes.texts]
     assert len(names) == len(set(names)) == 4
