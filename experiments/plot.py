@@ -157,8 +157,10 @@ def _make_bandit_figures(into: Output, runs: Sequence[Run]) -> None:
 
 def _plot_steadiness(into: Output, runs: Sequence[Run], title: str) -> None:
     """What written memories do in training, if it was logged."""
-    logged = {run.directory.name: run for run in runs if "eval_memory_norm" in run.metrics}
+    logged = {run.model: run for run in runs if "eval_memory_norm" in run.metrics}
     if logged:
+        looks = style.styles([*logged])
+        logged = {looks[model].label: run for model, run in logged.items()}
         heading = f"What the memory does while an agent learns\n{title}"
         into.figure("steadiness", steadiness.figure(logged, heading))
 
