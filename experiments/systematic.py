@@ -24,7 +24,7 @@ from mnm_jax.tasks import babi
 from mnm_jax.tasks.babi import Babi, Split, stories
 from mnm_jax.tasks.babi.buckets import make_splits
 from mnm_jax.tasks.babi.encoding import encode
-from mnm_jax.tasks.babi.systematic import exchange_names
+from mnm_jax.tasks.babi.systematic import rename_people
 
 _USAGE = "usage: python -m experiments.systematic RUN [--output=DIR]"
 
@@ -39,7 +39,7 @@ def make_test_splits(task: Babi) -> tuple[Split, Split]:
     if archive is None or stories.sha256(archive) != task.archive_sha256:
         raise ValueError(f"BABI_ARCHIVE has to name the archive of SHA-256 {task.archive_sha256}, which was trained on")
     read = stories.read_archive(archive, task.data, task.tasks)
-    exchanged = exchange_names(read["test"], read["train"])
+    exchanged = rename_people(read["test"], read["train"])
     if not exchanged:
         raise ValueError(f"tasks {', '.join(map(str, task.tasks))}: none has people whose names could be exchanged")
     kept = {story.task for story in exchanged}

@@ -15,24 +15,24 @@ import numpy as np
 
 from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi.buckets import Bucket, Example
-from mnm_jax.tasks.babi.encoding import NO_SYMBOL, Vocabulary
+from mnm_jax.tasks.babi.encoding import NO_ANSWER, NO_SYMBOL, Vocabulary
 from mnm_jax.tasks.babi.stories import TASK_NAMES
 from mnm_jax.tasks.babi.systematic import MEN, WOMEN
 
 _PLACES = ("bathroom", "bedroom", "cinema", "garden", "hallway", "kitchen", "office", "park", "school")
 _OBJECTS = ("apple", "football", "milk")
-# Women and men apart, for some stories have pronouns. The animals of task 15 stay, for they have plurals there.
+# The animals of task 15 stay, for they have plurals there, and the box of task 18, for there is one of chocolates too.
 GROUPS = (
-    WOMEN,
-    MEN,
     _PLACES,
     _OBJECTS,
     ("frog", "lion", "rhino", "swan"),
     ("blue", "gray", "green", "pink", "red", "white", "yellow"),
     ("rectangle", "sphere", "square", "triangle"),
-    ("box", "chest", "container", "suitcase"),
+    ("chest", "container", "suitcase"),
 )
-"""Words that are mere names, each to be exchanged for another of its group."""
+"""Words that are mere names, each to be exchanged for another of its group, as people are for other people."""
+
+_PRONOUNS = {"he", "she"}
 
 KEPT = {8: _OBJECTS, 20: _PLACES + _OBJECTS}
 """By task, those that are more than names: parts of answers that are lists, and what one wants when hungry or tired."""
@@ -62,20 +62,22 @@ def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket]) -> Names:
     symbols = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
     answers = {answer: i for i, answer in enumerate(vocabulary.answers)}
     groups = np.tile(np.arange(len(symbols)), (max(TASK_NAMES) + 1, 1))
-    known = np.zeros(groups.shape, bool)
+    read = {task: set[str]() for task in TASK_NAMES}
+    answered = {task: set[str]() for task in TASK_NAMES}
     for bucket in buckets:
-        for task in np.unique(bucket.tasks):
-            read = bucket.inputs[bucket.tasks == task]
-            known[task, np.unique(read[read != NO_SYMBOL])] = True
+        for task in np.unique(bucket.tasks).tolist():
+            inputs, targets = (x[bucket.tasks == task] for x in (bucket.inputs, bucket.targets))
+            read[task].update(vocabulary.symbols[i] for i in np.unique(inputs[inputs != NO_SYMBOL]))
+            answered[task].update(vocabulary.answers[i] for i in np.unique(targets[targets != NO_ANSWER]))
     for task in TASK_NAMES:
-        for group in GROUPS:
-            names = [word for word in group if word in symbols and known[task, symbols[word]]]
-            # What may be answered is exchanged for what may be answered too.
-            for is_answer in (False, True):
-                chosen = [symbols[word] for word in names if (word in answers) == is_answer]
-                groups[task, chosen] = chosen[:1]
-        kept = [symbols[word] for word in KEPT.get(task, ()) if word in symbols]
-        groups[task, kept] = kept
+        # Where a pronoun may mean them, women stay women and men stay men.
+        people = (WOMEN, MEN) if read[task] & _PRONOUNS else (WOMEN + MEN,)
+        for group in (*people, *GROUPS):
+            names = [word for word in group if word in read[task] and word not in KEPT.get(task, ())]
+            # An answer has to become an answer.
+            for words in (answered[task].intersection(names), read[task].intersection(names) - answered[task]):
+                members = sorted(symbols[word] for word in words)
+                groups[task, members] = members[:1]
     return Names(
         groups,
         symbol_of=np.array([symbols.get(answer, -1) for answer in answers]),

@@ -19,7 +19,7 @@ MEN = (
 _WORD = re.compile("[a-z]+")
 
 
-def exchange_names(stories: Sequence[Story], training: Iterable[Story]) -> list[Story]:
+def rename_people(stories: Sequence[Story], training: Iterable[Story]) -> list[Story]:
     """Renames the people of each story after people of other tasks, known from training, but not in this task.
 
     All people of a story get other names: different people different ones, women those of women and men those of men,

@@ -9,11 +9,13 @@ from mnm_jax.tasks.babi.buckets import make_splits
 from mnm_jax.tasks.babi.encoding import encode, longest_sentence, make_vocabulary
 from mnm_jax.tasks.babi.exchange import GROUPS, exchange, find_names
 from mnm_jax.tasks.babi.stories import sha256
+from mnm_jax.tasks.babi.systematic import MEN, WOMEN
 
 MOVES = ("mary went to the office .", "john and sandra went to the garden .", "he left the office .")
 STORIES = [
     Story(1, MOVES, (Question("where is mary ?", "office", 3, ()), Question("is john there ?", "no", 3, ()))),
     Story(1, ("john went to the kitchen .",), (Question("where is john ?", "kitchen", 1, ()),)),
+    Story(5, ("mary gave the milk to sandra .", "john left ."), (Question("who gave the milk ?", "mary", 2, ()),)),
     Story(8, ("mary got the milk .", "mary got the apple ."), (Question("what has mary ?", "milk,apple", 2, ()),)),
     Story(20, ("sumit is tired .", "yann got the milk ."), (Question("where will sumit go ?", "garden", 2, ()),)),
 ]
@@ -30,7 +32,7 @@ def bucket(request):
 
 @pytest.fixture(scope="module")
 def exchanged(bucket):
-    """For each episode, itself and a hundred times with names exchanged."""
+    """For each episode, itself and fifty times with names exchanged."""
     names = find_names(VOCABULARY, [bucket])
     rngs = jax.random.split(jax.random.key(0), 50)
     draw = jax.jit(jax.vmap(lambda rng, example: exchange(rng, example, names), in_axes=(0, None)))
@@ -54,7 +56,7 @@ def renamings(example, drawn):
 
 
 def test_an_episode_is_renamed_one_to_one_within_groups(exchanged):
-    group_of = {word: i for i, group in enumerate(GROUPS) for word in group}
+    group_of = {word: i for i, group in enumerate((WOMEN + MEN, *GROUPS)) for word in group}
     for example, drawn in exchanged:
         for renamed in renamings(example, drawn):
             for word, other in renamed.items():
@@ -80,8 +82,11 @@ def test_all_names_of_a_task_are_drawn_and_no_other(exchanged, bucket):
                 drawn[int(example.task)].setdefault(word, set()).add(other)
     assert drawn[1]["mary"] == {"mary", "sandra"}
     assert drawn[1]["john"] == {"john"}  # The only man, and a pronoun may mean him.
-    assert drawn[1]["office"] == {"office", "garden", "kitchen"}
+    assert drawn[1]["office"] == {"office", "kitchen"}
+    assert drawn[1]["garden"] == {"garden"}  # The only place that no question of the task has as its answer.
     assert drawn[1]["went"] == {"went"}
+    # She is an answer of this task, where no pronoun keeps women and men apart, and was none of the other.
+    assert (drawn[5]["mary"], drawn[5]["sandra"]) == ({"mary"}, {"sandra", "john"})
     # Objects are parts of answers here, and in the other what is wanted.
     assert {word for word, others in drawn[8].items() if len(others) > 1} == set()
     assert {word for word, others in drawn[20].items() if len(others) > 1} == {"sumit", "yann"}
@@ -94,6 +99,14 @@ def test_what_cannot_be_answered_is_not_put_in_the_place_of_an_answer():
     groups = find_names(vocabulary, buckets).groups[1]
     garden, kitchen, office = (vocabulary.symbols.index(word) for word in ("garden", "kitchen", "office"))
     assert groups[garden] == groups[kitchen] != groups[office]
+
+
+def test_what_is_kept_is_kept_whichever_of_its_group_it_is(bucket, monkeypatch):
+    monkeypatch.setattr("mnm_jax.tasks.babi.exchange.KEPT", {1: ("kitchen",)})
+    groups = find_names(VOCABULARY, [bucket]).groups[1]
+    kitchen, office, mary, sandra = map(VOCABULARY.symbols.index, ("kitchen", "office", "mary", "sandra"))
+    assert groups[kitchen] != groups[office]
+    assert groups[mary] == groups[sandra]
 
 
 def test_training_draws_them_and_validation_does_not(archive, tmp_path, monkeypatch):

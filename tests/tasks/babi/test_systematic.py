@@ -3,7 +3,7 @@
 import pytest
 
 from mnm_jax.tasks.babi import Question, Story
-from mnm_jax.tasks.babi.systematic import MEN, WOMEN, exchange_names
+from mnm_jax.tasks.babi.systematic import MEN, WOMEN, rename_people
 
 TRAINING = [
     Story(1, ("Mary went up.", "John left."), (Question("Where is Mary?", "up", 1, (0,)),)),
@@ -19,7 +19,7 @@ TEST = [
 
 
 def test_people_become_others_whom_the_task_does_not_know():
-    first, *others = exchange_names(TEST, TRAINING)
+    first, *others = rename_people(TEST, TRAINING)
     (male,) = set(first.statements[0].split()) & set(MEN)
     assert male in ("bill", "fred", "jeff")
     assert first.statements == (f"{male} went up.", "julie left.", "she took it.")
@@ -27,7 +27,7 @@ def test_people_become_others_whom_the_task_does_not_know():
     # Those whose answers are people are left out, and those that know none.
     assert [story.task for story in others] == [1] * 20
     assert len({story.statements for story in others}) == 3
-    assert exchange_names(TEST, TRAINING) == [first, *others]
+    assert rename_people(TEST, TRAINING) == [first, *others]
 
 
 def test_nobody_is_of_both_sexes():
@@ -36,4 +36,4 @@ def test_nobody_is_of_both_sexes():
 
 def test_too_few_people_are_named():
     with pytest.raises(ValueError, match="task 1: a story knows mary, and other tasks only nobody whom"):
-        exchange_names(TEST[:1], TRAINING[:1])
+        rename_people(TEST[:1], TRAINING[:1])
