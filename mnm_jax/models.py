@@ -52,6 +52,7 @@ class ModelSettings:
       num_heads: `H`.
       relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`.
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
+      num_chains: how many chains of reads it has side by side.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
       normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
         are within their reach; see `writers.local`.
@@ -75,6 +76,7 @@ class ModelSettings:
     num_heads: int = 1
     relation_size: int = 0
     num_reads: int = 3
+    num_chains: int = 1
     hidden_size: int = 0
     normalized_rule: bool = False
     bounded_targets: bool = False
@@ -101,6 +103,7 @@ class ModelSettings:
             num_layers=self.num_layers,
             num_heads=self.num_heads,
             num_reads=self.num_reads,
+            num_chains=self.num_chains,
         )
         for option in ("relation_size", "hidden_size"):
             if getattr(self, option) < 0:
@@ -199,6 +202,7 @@ def build(
             writer=writer,
             num_heads=settings.num_heads,
             num_reads=settings.num_reads,
+            num_chains=settings.num_chains,
             rate_bias=settings.rate_bias,
         )
     if writer is not None:

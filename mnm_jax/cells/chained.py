@@ -1,6 +1,6 @@
 """A Metalearned Neural Memory whose reads are chained: what a read gives is the key of the next one.
 
-Axes: `L` layers of the memory, `H` heads that write, `K` reads, `d` the width of values and entities.
+Axes: `L` layers of the memory, `H` heads that write, `C` chains of `K` reads, `d` the width of values and entities.
 
 Sources: Munkhdalai et al., "Metalearned Neural Memory", NeurIPS 2019, for the memory and how it is written. Keys of an
 entity and a relation, and reads in a chain: Schlag and Schmidhuber, "Learning to reason with third-order tensor
@@ -56,17 +56,17 @@ class ChainedControl(NamedTuple):
 
     Attributes:
       pending: what is to be written now.
-      entity: `[d]`, `n_0`, where the chain of reads begins.
-      relations: `[K, key_size - d]`, the other parts of the keys of the reads.
+      entities: `[C, d]`, `n_0`, where each chain of reads begins.
+      relations: `[K, C, key_size - d]`, the other parts of the keys of the reads.
       write_entities: `[H, d]`, of what the step has to write, before it takes up what is read.
       write_values: `[H, d]`, the same.
       write_relations: `[H, key_size - d]`.
-      gates: `[2, H, K + 1]`, how much of the entity and of each read is added to each entity and value of a write.
+      gates: `[2, H, (K + 1) C]`, how much of the entities and reads is added to each entity and value of a write.
       rate: `[H]`.
     """
 
     pending: Pending
-    entity: jax.Array
+    entities: jax.Array
     relations: jax.Array
     write_entities: jax.Array
     write_values: jax.Array
@@ -84,7 +84,8 @@ class ChainedMNM(WrittenCell):
     - `phi_t` is `phi_{t-1}` after the write that the step before has decided;
     - `h_t = tanh(W_h e_t + b_h)`; from it `n_0 = N(tanh(.))`, and the relations `r_1` to `r_K` in the same way;
     - `n_i = S(f([n_{i-1} ; r_i]; phi_t))` for `i = 1 ... K`: what is read is, as it stands, the entity of the next key;
-    - `y_t = W_o sum_i n_i + b_o`: the answer has to come from the memory;
+    - `y_t = W_o sum_i n_i + b_o`: the answer has to come from the memory. Of several chains, each with entities and
+      relations of its own, which do not see each other, the sums stand side by side;
     - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
       `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
 
@@ -98,6 +99,7 @@ class ChainedMNM(WrittenCell):
       writer: how the memory is written; see `mnm_jax.writers`.
       num_heads: `H`.
       num_reads: `K`.
+      num_chains: `C`.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols or sentences; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
@@ -110,6 +112,7 @@ class ChainedMNM(WrittenCell):
     writer: Writer
     num_heads: int = 3
     num_reads: int = 3
+    num_chains: int = 1
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
@@ -122,6 +125,7 @@ class ChainedMNM(WrittenCell):
             controller_size=self.controller_size,
             num_heads=self.num_heads,
             num_reads=self.num_reads,
+            num_chains=self.num_chains,
         )
         if self._relation_size < 1:
             raise ValueError(
@@ -135,7 +139,7 @@ class ChainedMNM(WrittenCell):
         self.embedding = embedding_of(self)
         self.controller_layer = nn.Dense(self.controller_size)
         self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
-        self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1))
+        self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1) * self.num_chains)
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
         self.initial_weights = learned(self, "initial_memory", memory_lib.init, self.memory_spec)
         self.writer_params = join_params(
@@ -150,17 +154,18 @@ class ChainedMNM(WrittenCell):
 
     @property
     def _signal_sizes(self) -> tuple[int, ...]:
-        """Of the entity and the relations to read with, and of entities, values and relations to write."""
+        """Of entities and relations to read with, and of entities, values and relations to write."""
         d, r = self.memory_spec.value_size, self._relation_size
-        return d, self.num_reads * r, self.num_heads * d, self.num_heads * d, self.num_heads * r
+        num_heads, num_chains = self.num_heads, self.num_chains
+        return num_chains * d, self.num_reads * num_chains * r, num_heads * d, num_heads * d, num_heads * r
 
     def _init_signals(self, rng: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:
-        """Reads start with the entity and the relations of writes: the first head's, and one head's after the other."""
+        """Reads start with entities and relations of writes: one head's after the other."""
         kernel = nn.initializers.lecun_normal()(rng, shape, dtype)
-        entity, relations, write_entities, write_values, write_relations = self._split(kernel)
-        entity = write_entities[:, : entity.shape[1]]
-        relations = jnp.tile(write_relations, self.num_reads)[:, : relations.shape[1]]
-        return jnp.concatenate([entity, relations, write_entities, write_values, write_relations], axis=1)
+        entities, relations, write_entities, write_values, write_relations = self._split(kernel)
+        entities = jnp.tile(write_entities, self.num_chains)[:, : entities.shape[1]]
+        relations = jnp.tile(write_relations, self.num_reads * self.num_chains)[:, : relations.shape[1]]
+        return jnp.concatenate([entities, relations, write_entities, write_values, write_relations], axis=1)
 
     def _split(self, signals: jax.Array) -> list[jax.Array]:
         *ends, _ = itertools.accumulate(self._signal_sizes)
@@ -176,16 +181,16 @@ class ChainedMNM(WrittenCell):
     def control(self, carry: ChainedCarry, inputs: jax.Array) -> ChainedControl:
         """Embedding, controller and all signals. `inputs`: one input; see `Embedding`."""
         hidden = jnp.tanh(self.controller_layer(self.embedding(inputs)))
-        entity, relations, *to_write = self._split(jnp.tanh(self.signals(hidden)))
-        entities, values, write_relations = (signals.reshape(self.num_heads, -1) for signals in to_write)
+        entities, relations, *to_write = self._split(jnp.tanh(self.signals(hidden)))
+        write_entities, write_values, write_relations = (x.reshape(self.num_heads, -1) for x in to_write)
         return ChainedControl(
             pending=carry.pending,
-            entity=normalize(entity),
-            relations=normalize(relations.reshape(self.num_reads, -1)),
-            write_entities=entities,
-            write_values=values,
+            entities=normalize(entities.reshape(self.num_chains, -1)),
+            relations=normalize(relations.reshape(self.num_reads, self.num_chains, -1)),
+            write_entities=write_entities,
+            write_values=write_values,
             write_relations=normalize(write_relations),
-            gates=jnp.tanh(self.gates(hidden)).reshape(2, self.num_heads, self.num_reads + 1),
+            gates=jnp.tanh(self.gates(hidden)).reshape(2, self.num_heads, -1),
             rate=nn.sigmoid(self.rate(hidden)),
         )
 
@@ -200,26 +205,26 @@ class ChainedMNM(WrittenCell):
         }
 
     def read(self, control: ChainedControl, memory: PyTree) -> tuple[ChainedCarry, jax.Array, Trace]:
-        """Reads in a chain, answers, and decides what to write next."""
+        """Reads in chains, answers, and decides what to write next."""
         weights = self.writer.weights(memory)
-        read_keys, read_values, chain = [], [], [control.entity]
-        for relation in control.relations:
-            read_keys.append(jnp.concatenate([chain[-1], relation]))
-            read_values.append(memory_lib.read(weights, read_keys[-1][None])[0])
+        read_keys, read_values, chain = [], [], [control.entities]
+        for relations in control.relations:
+            read_keys.append(jnp.concatenate([chain[-1], relations], axis=-1))
+            read_values.append(memory_lib.read(weights, read_keys[-1]))
             chain.append(normalize(read_values[-1], epsilon=1.0))
-        output = self.output(sum(chain[1:]))
+        output = self.output(jnp.sum(jnp.stack(chain[1:]), axis=0).ravel())
         keys, values, rate = control.pending
         trace = Trace(
             write_keys=keys,
             write_values=values,
-            read_keys=jnp.stack(read_keys),
-            read_values=jnp.stack(read_values),
+            read_keys=jnp.concatenate(read_keys),
+            read_values=jnp.concatenate(read_values),
             rate=rate,
             gates={},
             error_after=self._error(memory, control.pending),
             memory_norm=layer_norms(weights),
         )
-        return ChainedCarry(memory, _decide(control, jnp.stack(chain))), output, trace
+        return ChainedCarry(memory, _decide(control, jnp.concatenate(chain))), output, trace
 
     def _error(self, memory: PyTree, pending: Pending) -> jax.Array:
         """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
@@ -228,7 +233,7 @@ class ChainedMNM(WrittenCell):
 
 
 def _decide(control: ChainedControl, chain: jax.Array) -> Pending:
-    """What to write; `chain: [K + 1, d]` is what was read, and the entity `n_0` before it."""
+    """What to write; `chain: [(K + 1) C, d]` is what was read, and the entities `n_0` before it."""
     signals = jnp.stack([control.write_entities, control.write_values])
     entities, values = normalize(signals + control.gates @ chain)
     return Pending(jnp.concatenate([entities, control.write_relations], axis=-1), values, control.rate)

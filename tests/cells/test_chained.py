@@ -45,7 +45,7 @@ def normalize(x, epsilon=1e-6):
     return x / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + epsilon)
 
 
-def run_by_hand(params):
+def run_by_hand(params, num_chains):
     """The outputs and what was read, from the equations, in float64, step by step."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
@@ -57,6 +57,7 @@ def run_by_hand(params):
 
     phi, pending = [layer.kernel for layer in params["initial_memory"]], []
     outputs, read_values = [], []
+    sizes = 3 * num_chains, 2 * 2 * num_chains, 2 * 3, 2 * 3
     for symbols in np.asarray(SENTENCES.symbols):
         words = symbols[symbols >= 0]
         before, change = phi, [np.zeros_like(kernel) for kernel in phi]
@@ -71,24 +72,29 @@ def run_by_hand(params):
         embedding = params["embedding"]
         embedded = (embedding["kernel"][words] * embedding["positions"][: len(words)]).sum(0) / np.sqrt(len(words))
         hidden = np.tanh(dense("controller_layer", embedded))
-        n0, relations, s, v, r = np.split(np.tanh(dense("signals", hidden)), np.cumsum([3, 2 * 2, 2 * 3, 2 * 3]))
-        chain = [normalize(n0)]
-        for relation in normalize(relations.reshape(2, 2)):
-            read_values.append(f(np.concatenate([chain[-1], relation])))
-            chain.append(normalize(read_values[-1], 1.0))
-        outputs.append(dense("output", chain[1] + chain[2]))
-        gates = np.tanh(dense("gates", hidden)).reshape(2, 2, 3)
+        n0, relations, s, v, r = np.split(np.tanh(dense("signals", hidden)), np.cumsum(sizes))
+        chains = [normalize(n0.reshape(num_chains, 3))]
+        for both in normalize(relations.reshape(2, num_chains, 2)):
+            read_values += [f(np.concatenate(key)) for key in zip(chains[-1], both, strict=True)]
+            chains.append(normalize(np.stack(read_values[-num_chains:]), 1.0))
+        outputs.append(dense("output", np.ravel(chains[1] + chains[2])))
+        gates, chain = np.tanh(dense("gates", hidden)).reshape(2, 2, -1), np.concatenate(chains)
         entities, values = (normalize(x.reshape(2, 3) + gate @ chain) for x, gate in zip((s, v), gates, strict=True))
         keys = np.concatenate([entities, normalize(r.reshape(2, 2))], axis=-1)
         rates = 1 / (1 + np.exp(-dense("rate", hidden)))
         pending = list(zip(keys, values, rates, strict=True))
-    return np.stack(outputs), np.stack(read_values).reshape(-1, 2, 3)
+    return np.stack(outputs), np.stack(read_values).reshape(-1, 2 * num_chains, 3)
 
 
-def test_episode_equals_the_equations(variables, run):
-    outputs, read_values = run_by_hand(variables["params"])
+@pytest.mark.parametrize("num_chains", [1, 2])
+def test_episode_equals_the_equations(num_chains):
+    cell = CELL.copy(num_chains=num_chains)
+    variables = draw_variables(cell, at(0))
+    run = mnm.unroll(cell, variables, SENTENCES)
+    outputs, read_values = run_by_hand(variables["params"], num_chains)
     chex.assert_trees_all_close((run.outputs, run.trace.read_values), (outputs, read_values), rtol=1e-4, atol=1e-5)
-    chex.assert_shape((run.trace.write_keys, run.trace.read_keys), (4, 2, 5))
+    chex.assert_shape(run.trace.write_keys, (4, 2, 5))
+    chex.assert_shape(run.trace.read_keys, (4, 2 * num_chains, 5))
 
 
 def test_a_step_writes_what_the_step_before_decided(variables, run):
@@ -119,11 +125,12 @@ def test_reversible_gradient_equals_plain(variables):
         assert np.abs(leaf).max() > 0, path
 
 
-def test_reads_start_with_the_entity_and_the_relations_of_writes():
-    kernel = CELL.init(jax.random.key(0), None, at(0))["params"]["signals"]["kernel"]
-    entity, relations, entities, _, write_relations = jnp.split(kernel, np.cumsum([3, 4, 6, 6]), axis=1)
-    np.testing.assert_array_equal(entity, entities[:, :3])
-    np.testing.assert_array_equal(relations, write_relations)
+def test_reads_start_with_entities_and_relations_of_writes():
+    cell = CELL.copy(num_chains=3)
+    kernel = cell.init(jax.random.key(0), None, at(0))["params"]["signals"]["kernel"]
+    entities, relations, write_entities, _, write_relations = jnp.split(kernel, np.cumsum([9, 12, 6, 6]), axis=1)
+    np.testing.assert_array_equal(entities, jnp.tile(write_entities, 2)[:, :9])
+    np.testing.assert_array_equal(relations, jnp.tile(write_relations, 3))
 
 
 @pytest.mark.parametrize(
@@ -132,6 +139,7 @@ def test_reads_start_with_the_entity_and_the_relations_of_writes():
         ({"memory_spec": Spec(3, 3)}, "key_size must exceed value_size, got 3 and 3"),
         ({"writer": rules.titans()}, "ChainedMNM makes no gates"),
         ({"num_reads": 0}, "num_reads"),
+        ({"num_chains": 0}, "num_chains"),
     ],
 )
 def test_names_the_option_at_fault(options, message):
