@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
 from experiments import command_line, compilation_cache, workdirs
-from experiments.interruption import Interruption
+from experiments.interruption import Interruption, end_at_once
 from mnm_jax import _paths, models, tasks, training
 from mnm_jax.training.devices import Parallel
 from mnm_jax.training.loop import OnNonfinite
@@ -117,6 +117,16 @@ def _train_all(experiment: Experiment, is_config_given: bool) -> None:
     for change in changes:
         _say(change)
     experiment.introduce(configurations[0].task, configurations[0].training)
+    _train_and_report(experiment, workdir, configurations, options)
+
+
+def _train_and_report(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    configurations: Sequence[training.Configuration],
+    options: training.RunOptions,
+) -> None:
+    """Trains what is not finished, and makes figures and tables; a signal that came ends the program with its code."""
     try:
         with Interruption() as interruption, workdirs.lock(workdir):
             is_compiling = _train_unfinished(experiment, workdir, configurations, options, interruption)
@@ -124,8 +134,10 @@ def _train_all(experiment: Experiment, is_config_given: bool) -> None:
                 _report(experiment, workdir, interruption)
     except workdirs.LockError as error:
         _fail(str(error))
-    if is_compiling:
-        _end_at_once(0)
+    if is_compiling:  # An orderly end would wait for it.
+        end_at_once(interruption.exit_code)
+    if interruption.signal is not None:
+        sys.exit(interruption.exit_code)
 
 
 def _train_unfinished(
@@ -223,7 +235,7 @@ def _train(
         how = f"stopped by {interruption.signal.name}" if interruption.signal else "stopped by --max_minutes"
         _say(f"{name}: {how} while it compiled; what it had learned is saved; go on with --resume")
         if interruption.signal:
-            _end_at_once(interruption.exit_code)
+            end_at_once(interruption.exit_code)
         return True
     except training.NonFiniteError as error:
         _fail(f"{name}: {error}; to leave such updates out, go on with --resume --on_nonfinite=skip")
@@ -372,13 +384,6 @@ def _is_finished(configuration: training.Configuration, directory: pathlib.Path,
 def _say(text: str) -> None:
     if jax.process_index() == 0:
         print(text, flush=True)
-
-
-def _end_at_once(code: int) -> NoReturn:
-    """Ends the program although one of its threads is still compiling."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _fail(message: str) -> NoReturn:

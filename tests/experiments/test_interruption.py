@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import programs
 import pytest
 from absl import app
 
 from experiments import command_line, launcher
-from experiments.interruption import Interruption
+from experiments.interruption import Interruption, end_at_once
 from mnm_jax import models, training
 from mnm_jax.tasks import Dictionary
 
@@ -102,15 +103,83 @@ def test_nobody_waits_for_a_compilation(compiled, tmp_path):
     assert f"slow:Slow: stopped by --max_minutes {stopped}reported\n" in out
 
 
-def test_what_can_be_done_again_is_ended_at_once(compiled):
-    program = BLOCKED.replace("    print(", "    with interruption.ending_at_once():\n        print(", 1).replace(
-        "    hashlib", "        hashlib"
-    )
+@pytest.mark.parametrize(
+    ("block", "read"),
+    [("hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)", "printed"), ("sys.stdout.write('x' * 1_000_000)", None)],
+    ids=["busy", "waits for a reader"],
+)
+def test_what_can_be_done_again_is_ended_at_once(block, read, compiled):
+    program = f"""
+import hashlib, sys
+from experiments.interruption import Interruption
+sys.stdout = open(1, "w", closefd=False)  # With a buffer, whatever the environment says.
+with Interruption() as interruption, interruption.ending_at_once():
+    print("ready", flush=True)
+    print("printed", end="")
+    {block}
+"""
     process = programs.start(["-c", program], compiled)
     assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05)  # For what follows.
     process.send_signal(signal.SIGTERM)
-    code, _, err = programs.finish(process, timeout=10)
-    assert (code, err) == (143, "\nSIGTERM: ended; all training is saved\n")
+    try:
+        assert process.wait(timeout=10) == 143
+    finally:
+        process.kill()
+    assert process.stderr.read() == "\nSIGTERM: ended; all training is saved\n"
+    assert read is None or process.stdout.read() == read
+
+
+def test_an_end_at_once_is_one_though_nobody_reads(monkeypatch):
+    def flush():
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", types.SimpleNamespace(flush=flush))
+    flushed = []
+    monkeypatch.setattr(sys, "stderr", types.SimpleNamespace(flush=lambda: flushed.append(True)))
+    monkeypatch.setattr(os, "_exit", lambda code: flushed.append(code))
+    end_at_once(143)
+    assert flushed == [True, 143]
+
+
+def test_a_signal_that_is_noted_while_a_block_that_ends_at_once_begins_is_not_lost(monkeypatch):
+    """The listener has found that nothing ends at once yet, and is about to note the signal, when the block begins."""
+    is_noting, has_begun = threading.Event(), threading.Event()
+    ended = []
+
+    def end(code):
+        ended.append(code)
+        raise SystemExit
+
+    class Slow(Interruption):
+        @property
+        def signal(self):
+            return vars(self).get("noted")
+
+        @signal.setter
+        def signal(self, received):
+            if received is not None:
+                is_noting.set()
+                has_begun.wait(0.2)
+            vars(self)["noted"] = received
+
+    monkeypatch.setattr(os, "_exit", end)
+    with Slow() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        assert is_noting.wait(10)
+        with pytest.raises(SystemExit), interruption.ending_at_once():
+            has_begun.set()
+    assert ended == [143]
+
+
+def test_a_signal_after_the_last_report_still_has_its_exit_code(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(launcher, "_train_unfinished", lambda *args: False)
+    monkeypatch.setattr(launcher, "_report", lambda *args: signal.raise_signal(signal.SIGTERM))
+    experiment = launcher.Experiment("dictionary", "", lambda task, settings: None, lambda *args: None, (), print)
+    with pytest.raises(SystemExit) as end:
+        launcher._train_and_report(experiment, tmp_path, [], training.RunOptions())
+    assert end.value.code == 143
+    assert capfd.readouterr().err == "\nSIGTERM: stopping after this chunk\n"
 
 
 def test_ctrl_c_where_nothing_trains_leaves_no_traceback(monkeypatch, capsys):
