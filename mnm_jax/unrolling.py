@@ -84,8 +84,9 @@ def unroll(
       The carry, the outputs and the trace.
 
     Raises:
-      AssertionError: if `length` is not a single whole number, the inputs of a step are not what the cell reads, or the
-        carry is not one of the cell's.
+      AssertionError: if `length` is not a single whole number, the inputs of a step are not what the cell reads, or a
+        step fails whose carry is not one of the cell's. That is looked for after a failure only: another cell's carry
+        that can be computed with is taken.
       ValueError: if the leaves of `inputs` do not share a leading axis of at least one step, if `length` is known and
         not of 0 to `T`, or if the cell has room for fewer steps (it says so by a method `check_room(carry,
         num_steps)`).

@@ -41,7 +41,8 @@ class OneEpisode:
         """As in linen.
 
         Raises:
-          AssertionError: if the carry is not one of this cell, or the inputs are not as wide as they were.
+          AssertionError: if the step fails, and its carry is not one of this cell or its inputs are not as wide as they
+            were. That is looked for after a failure only: another cell's carry that can be computed with is taken.
           TypeError: if the carry is missing.
           ValueError: if the variables are not those that `init` made.
         """
@@ -50,7 +51,7 @@ class OneEpisode:
             return nn.Module.apply(cast(nn.Module, self), variables, *args, **kwargs)
         except Exception as error:
             if isinstance(variables, Mapping) and "params" in variables:
-                self._explain(variables, args, kwargs)
+                self._explain(variables, args, kwargs, error)
                 raise
             if not isinstance(error, (flax.errors.FlaxError, ValueError)):
                 raise
@@ -67,15 +68,18 @@ class OneEpisode:
                 f"cell.{call}"
             )
 
-    def _explain(self, variables: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _explain(self, variables: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> None:
         """Raises what was wrong with the carry or the inputs of a step that failed, if anything was."""
         given = (*args, *(kwargs[name] for name in ("carry", "inputs") if name in kwargs))
         if kwargs.get("method") not in (None, "step") or len(given) != 2:
             return
         carry, inputs = given
-        if carry is not None:
-            _mistakes.check_carry(cast(nn.Module, self), variables, carry)
-        _mistakes.check_width(cast(nn.Module, self), variables, inputs)
+        try:
+            if carry is not None:
+                _mistakes.check_carry(cast(nn.Module, self), variables, carry)
+            _mistakes.check_width(cast(nn.Module, self), variables, inputs)
+        except AssertionError as mistake:
+            raise mistake from error
 
     @property
     def num_feature_axes(self) -> NoReturn:

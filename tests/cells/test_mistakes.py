@@ -2,6 +2,8 @@
 
 import functools
 
+import flax.errors
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import mnm_jax as mnm
 from mnm_jax import objectives
+from mnm_jax.cells._types import OneEpisode
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -93,6 +96,43 @@ class TestACell:
 
     def test_in_the_place_of_its_variables(self, cell):
         refuses(TypeError, "argument 'cell': wants a linen module", mnm.unroll, {"params": {}}, cell, INPUTS[0])
+
+
+class Failing(OneEpisode, nn.Module):
+    """A cell whose step fails for a reason of its own, and whose state at the start is random."""
+
+    embedding_size: int = 0
+
+    def initial_carry(self):
+        return jax.random.normal(self.make_rng("start"), (3,))
+
+    def __call__(self, carry, inputs):
+        raise KeyError("its own")
+
+
+class Scaled(OneEpisode, nn.Module):
+    """A cell with a parameter that is a single number."""
+
+    embedding_size: int = 0
+
+    @nn.compact
+    def __call__(self, carry, inputs):
+        return carry, (inputs * self.param("scale", nn.initializers.ones, ()), ())
+
+
+@pytest.mark.parametrize("carry", [None, np.zeros(3)], ids=["start", "later"])
+def test_an_error_of_the_cells_own_stays_as_it_is(carry):
+    with pytest.raises(KeyError, match="its own"):
+        Failing().apply({"params": {}}, carry, INPUTS[0, 0], rngs={"start": KEY})
+    with pytest.raises(flax.errors.ScopeParamShapeError):
+        Scaled().apply({"params": {"scale": np.ones(1)}}, carry, INPUTS[0, 0])
+
+
+def test_the_error_of_the_step_is_the_cause_of_what_names_the_mistake():
+    bare = LSTM.clone(embedding_size=0)
+    with pytest.raises(AssertionError, match=r"argument 'inputs': wants .* that width") as raised:
+        jax.eval_shape(bare.apply, init(bare), None, INPUTS[0, 0, :3])
+    assert isinstance(raised.value.__cause__, flax.errors.ScopeParamShapeError)
 
 
 def test_a_batch_of_symbols_for_an_episode():
