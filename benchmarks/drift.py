@@ -112,10 +112,11 @@ def draw(results: Mapping[str, Mapping[int, Mapping[str, Mapping[str, float]]]],
                 axes.set_title(style.styles([writer])[writer].label)
             else:
                 axes.set_xlabel("time steps, T (logarithmic)")
+    left_out = []
     for axes in all_axes.flat:  # When all are filled, for they share their limits.
-        panels.name_ends(axes)
-    figure.suptitle(title, size=10.5)
-    panels.legend(figure, all_axes[0][0].get_lines())
+        left_out += panels.name_ends(axes)
+    figure.suptitle(f"{title}; ways side by side at each T", size=10.5)
+    panels.legend(figure, [*all_axes[0][0].get_lines(), *left_out])
     return figure
 
 

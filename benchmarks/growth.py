@@ -127,13 +127,14 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
     grid[0][1].set_title("gradient of the last output (norm)", size=9.5)
     for axes in grid[-1]:
         axes.set_xlabel("steps (logarithmic)")
+    left_out = []
     for axes in grid.flat:  # When all are filled, for they share their limits.
-        panels.name_ends(axes)
+        left_out += panels.name_ends(axes)
     panels.plain_ticks(grid[0][0].yaxis)
     seeds = f"{numbers['seeds']} seed{'s' * (numbers['seeds'] > 1)}"
     title = "How memory and gradient grow with the steps of an episode, before training"
     figure.suptitle(f"{title}\nrandom walks in the maze of size 9, widths of {numbers['width']}, {seeds}", size=10.5)
-    panels.legend(figure, grid[0][0].get_lines())
+    panels.legend(figure, [*grid[0][0].get_lines(), *left_out])
     return figure
 
 

@@ -104,18 +104,19 @@ def draw(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             panels.finish(axes)
     for axes, quantity in zip(grid[0], _QUANTITIES, strict=True):
         axes.set_title(quantity, size=9.5)
+    left_out = []
     for axes in grid.flat:  # When all are filled, for they share their limits.
         panels.plain_ticks(axes.yaxis)
-        panels.name_ends(axes)
+        left_out += panels.name_ends(axes)
     # Each is at its usual value where another one is varied.
     varied = list(rows)
     fixed = [
         f"{_AXES[field].split()[-1]}={rows[other][0][field]}"
         for field, other in zip(varied, varied[1:] + varied[:1], strict=True)
     ]
-    title = f"One gradient of a batch of episodes\n{', '.join(fixed)}, but for what is varied; all axes logarithmic"
-    figure.suptitle(title, size=10.5)
-    panels.legend(figure, grid[0][0].get_lines())
+    title = "One gradient of a batch of episodes; writers side by side at each number"
+    figure.suptitle(f"{title}\n{', '.join(fixed)}, but for what is varied; all axes logarithmic", size=10.5)
+    panels.legend(figure, [*grid[0][0].get_lines(), *left_out])
     return figure
 
 

@@ -159,6 +159,7 @@ def capacity(results: Sequence[Measured]) -> Figure:
     columns = (("found", _FOUND), ("error", _ERROR))
     figure, grid = _draw_groups(results, columns, lambda result, field: result.curves[field], named=lambda *_: True)
     numbers = max(results, key=lambda result: result.max_pairs).curves["found"].x
+    left_out = []
     for (above, below), group in zip(grid, _groups(results).values(), strict=True):
         above.plot(numbers, 1 / numbers, **_CHANCE)
         above.axhline(THRESHOLD, **_HELD)
@@ -170,10 +171,10 @@ def capacity(results: Sequence[Measured]) -> Figure:
         below.axhline(1, color="0.6", linewidth=0.8, zorder=0)
         for axes in (above, below):
             _pairs_axis(axes, numbers)
-            panels.name_ends(axes)
+            left_out += panels.name_ends(axes)
     references = {"chance": _CHANCE, f"{THRESHOLD:.0%}": _HELD, "floats of values as many as weights": _FULL}
     lines = [Line2D([], [], **line, label=name) for name, line in references.items()]
-    panels.legend(figure, [*_kind_handles(results), *lines])
+    panels.legend(figure, [*_kind_handles(results), *lines, *left_out])
     for axes in grid[-1]:
         axes.set_xlabel("pairs written, each once\n(logarithmic)", size=panels.SMALL)
     _title(figure, "Capacity: recall of random pairs against their number", results)
@@ -199,15 +200,16 @@ def forgetting(results: Sequence[Measured]) -> Figure:
         return field == ("age_found" if result.max_pairs == longest else "first_found")
 
     figure, grid = _draw_groups(results, columns, curve_of, named)
+    left_out = []
     for row in grid:
         for axes, (field, _) in zip(row, columns, strict=True):
             _pairs_axis(axes, np.array([1, longest] if field == "age_found" else [0, longest - 1]))
             axes.set_ylim(*((-0.05, 2.2) if field == "first_error" else (-0.03, 1.03)))
-            panels.name_ends(axes)
+            left_out += panels.name_ends(axes)
         row[1].axhline(1, color="0.6", linewidth=0.8, zorder=0)
     for axes, what in zip(grid[-1], ("other pairs since", "other pairs since", "writes ago"), strict=True):
         axes.set_xlabel(f"{what}\n(logarithmic)", size=panels.SMALL)
-    panels.legend(figure, _kind_handles(results))
+    panels.legend(figure, [*_kind_handles(results), *left_out])
     _title(figure, "Forgetting: what is left of a pair as others are written over it", results)
     return figure
 

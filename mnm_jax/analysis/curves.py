@@ -204,7 +204,7 @@ def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels
       levels: reference levels by name.
 
     Returns:
-      The figure. Models of one size whose states are equally large stand side by side.
+      The figure. Models of one size whose states are equally large stand side by side, and the axis says so.
     """
     names = list(dict.fromkeys(run.model for run in runs))
     looks = style.styles(names)
@@ -227,15 +227,17 @@ def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels
         axes.plot(curve.x, curve.values.T, color=curve.look.color, marker=curve.look.marker, **_SEED)
     panels.draw_levels(axes, levels)
     axes.set_xscale("log")
-    axes.set_xlabel("state carried from step to step (floats, logarithmic)")
+    aside = "; equally many side by side" if len(set(single)) < len(single) else ""
+    axes.set_xlabel(f"state carried from step to step (floats, logarithmic{aside})")
     axes.set_ylabel(_QUANTITIES["query_accuracy"])
     _scale_of("query_accuracy")(axes)
     panels.finish(axes)
     panels.plain_ticks(axes.xaxis)
-    panels.name_ends(axes, levels)
-    _title(figure, runs, title)
+    handles = panels.name_ends(axes, levels)
     if max(len(run.seeds) for run in runs) > 1:
-        panels.legend(figure, [Line2D([], [], color=panels.REFERENCE_COLOR, marker="o", **_SEED, label="single seed")])
+        handles.append(Line2D([], [], color=panels.REFERENCE_COLOR, marker="o", **_SEED, label="single seed"))
+    panels.legend(figure, handles)
+    _title(figure, runs, title)
     return figure
 
 
@@ -337,20 +339,18 @@ def _finish_figure(
     looks = style.styles([run.model for run in runs])
     if panels.is_crowded(charts):
         notes = {looks[run.model].label: _NOTES[run.model] for run in runs if run.model in _NOTES}
-        dashes = dict(zip(charts[0].levels, panels.REFERENCE_DASHES, strict=False))
         handles = [
             *handles,
-            *(
-                Line2D([], [], color=panels.REFERENCE_COLOR, linestyle=dashes[name], label=f"{name} ({level:.3g})")
-                for name, level in charts[0].levels.items()
-            ),
+            *panels.level_handles(charts[0].levels),
             *(Line2D([], [], linestyle="none", label=f"{name}: {note}") for name, note in notes.items()),
         ]
         models: list[Artist] = []
     else:
         models = _handles(runs, [looks[run.model] for run in runs])
+        named = {look.label for look in looks.values()}
         for chart, (own,) in zip(charts, axes, strict=True):
-            panels.name_ends(own, chart.levels)
+            left_out = panels.name_ends(own, chart.levels)
+            handles = [*handles, *(handle for handle in left_out if handle.get_label() not in named)]
     panels.legend(figure, [*models, *_seed_handles(runs), *handles])
 
 

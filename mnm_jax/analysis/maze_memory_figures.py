@@ -28,11 +28,13 @@ def knowledge(numbers: Mapping[str, Any]) -> Figure:
     _plot_agents(by_visits, numbers, "knowledge", "by_visits", 0)
     agents = numbers["agents"].values()
     levels = {"chance": next(of_seed["knowledge"]["chance"] for agent in agents for of_seed in agent["seeds"])}
+    left_out = []
     for axes in (by_step, by_visits):
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("reward's cell decoded\n(fraction of test episodes)")
         panels.draw_levels(axes, levels)
-        panels.name_ends(axes, levels)
+        left_out += panels.name_ends(axes, levels)
+    panels.legend(figure, left_out)
     by_step.set_xlabel("steps since the start of the episode")
     by_visits.set_xlabel("visits to the reward so far")
     _title(figure, numbers, "When does the agent know where the reward is?")
@@ -56,9 +58,11 @@ def following(numbers: Mapping[str, Any]) -> Figure:
     after.set_xlabel("visit to the reward, since the move")
     arrivals.set_ylabel("arrivals at the old place\n(mean of a search)")
     arrivals.set_xlabel("search for the new place")
+    left_out = []
     for axes in (before, after, arrivals):
         axes.set_ylim(bottom=0)
-        panels.name_ends(axes)
+        left_out += panels.name_ends(axes)
+    panels.legend(figure, left_out)
     middle = numbers["task"]["episode_length"] // 2
     _title(figure, numbers, f"The reward moves after {middle} steps: does the agent follow?")
     return figure

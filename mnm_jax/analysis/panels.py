@@ -3,10 +3,11 @@
 Axes: `S` seeds, `X` points on the horizontal axis.
 """
 
+import itertools
 import math
 import textwrap
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, Formatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from matplotlib.typing import LineStyleType
@@ -82,6 +84,7 @@ class _End(NamedTuple):
     name: str
     point: tuple[float, float]
     color: str
+    handle: Line2D  # For the legend.
 
 
 def mean_and_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -190,8 +193,16 @@ def _fill(axes: Axes, chart: Chart, highlighted: int | None) -> None:
 
 def draw_levels(axes: Axes, levels: Mapping[str, float]) -> None:
     """Draws horizontal lines of reference; `name_ends` names them."""
-    for level, dashes in zip(levels.values(), REFERENCE_DASHES, strict=False):
+    for level, dashes in zip(levels.values(), itertools.cycle(REFERENCE_DASHES), strict=False):
         axes.axhline(level, color=REFERENCE_COLOR, linestyle=dashes, linewidth=1.2, zorder=1)
+
+
+def level_handles(levels: Mapping[str, float]) -> list[Line2D]:
+    """The legend's entries for what `draw_levels` draws."""
+    return [
+        Line2D([], [], color=REFERENCE_COLOR, linestyle=dashes, label=f"{name} ({level:.3g})")
+        for (name, level), dashes in zip(levels.items(), itertools.cycle(REFERENCE_DASHES), strict=False)
+    ]
 
 
 def plot_seeds(
@@ -229,41 +240,43 @@ def line_of(look: style.Style) -> dict[str, Any]:
     }
 
 
-def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({})) -> None:
+def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({})) -> list[Line2D]:
     """Writes the names of the labelled lines at their ends, and those of levels beside the panel.
 
     Lines that end where the panel does are named in the margin; the others to the right of where they end. Names in one
-    column are at least a line apart; what there is no room for is left to the legend. Call it when the limits of the
-    axes are final, and the panel is one of a grid.
+    column are at least a line apart. Call it when the limits of the axes are final.
 
     Args:
-      axes: with lines as `line_of` makes them.
+      axes: with lines as `line_of` makes them, and `draw_levels`.
       levels: of horizontal lines, by name.
+
+    Returns:
+      The entries for `legend` of the names that there was no room for.
     """
-    figure, grid = axes.get_figure(), axes.get_gridspec()
-    assert isinstance(figure, Figure)
-    assert isinstance(grid, GridSpec)
-    inches = (figure.get_figheight() - 1.9) / grid.nrows  # 1.9: title and legend, about.
-    gap = _LINE_SPACING * SMALL / 72 / inches
+    width, height = _inches(axes)
+    gap = _LINE_SPACING * SMALL / 72 / height
     to_fraction = axes.transData + axes.transAxes.inverted()
     ends = []
     for line in axes.get_lines():
-        x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
-        finite = np.flatnonzero(np.isfinite(y))
-        if not str(line.get_label()).startswith("_") and len(finite):
+        points = np.asarray(line.get_xydata())
+        points = points[np.isfinite(points).all(axis=1)]
+        if not str(line.get_label()).startswith("_") and len(points):
+            x, y = points[-1]
             color = style.shade(to_hex(line.get_color()), 0.8)
-            ends.append(_End(str(line.get_label()), (x[finite[-1]], y[finite[-1]]), color))
+            ends.append(_End(str(line.get_label()), (x, y), color, line))
     edge = axes.get_xlim()[1]
-    ends += [_End(f"{name} ({level:.3g})", (edge, level), REFERENCE_COLOR) for name, level in levels.items()]
+    for handle, level in zip(level_handles(levels), levels.values(), strict=True):
+        ends.append(_End(str(handle.get_label()), (edge, level), REFERENCE_COLOR, handle))
     leader: dict[str, Any] = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 1}
     placed = [(end, *to_fraction.transform(end.point)) for end in ends]
-    character = _CHARACTER * grid.ncols / (0.6 * figure.get_figwidth())  # 0.6: the panels' share, about.
-    for column in _columns(placed, character):
+    left_out: list[Line2D] = []
+    for column in _columns(placed, _CHARACTER / width):
         across = max(across for _, across, _ in column)
         place = 1.045 if across > _MARGIN else across + 0.03
         names = [textwrap.fill(end.name, _LONGEST_NAME) for end, *_ in column]
         sizes = [gap * (1 + name.count("\n")) for name in names]
         if sum(sizes) > 1 + gap:
+            left_out += [end.handle for end, *_ in column]
             continue
         heights = spread([height for *_, height in column], sizes)
         for (end, *_), name, height in zip(column, names, heights, strict=True):
@@ -281,6 +294,20 @@ def name_ends(axes: Axes, levels: Mapping[str, float] = types.MappingProxyType({
                 annotation_clip=False,
                 zorder=5,
             )
+    return left_out
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    """How wide and how high a panel will be, about: it is laid out, with titles and legend, when it is drawn."""
+    figure = axes.get_figure()
+    assert figure is not None
+    width, height = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi
+    grid = axes.get_gridspec()
+    if not isinstance(grid, GridSpec):  # Placed by hand, or in a grid within a grid.
+        return width, height
+    # 1.9: title and legend, about; in a small figure they take less. 0.6: the panels' share of the width, about.
+    rows_height = figure.bbox.height / figure.dpi - 1.9
+    return 0.6 * figure.bbox.width / figure.dpi / grid.ncols, max(rows_height / grid.nrows, height / 2)
 
 
 def _columns(placed: Sequence[tuple[_End, float, float]], character: float) -> list[list[tuple[_End, float, float]]]:
@@ -317,12 +344,13 @@ def spread(heights: Sequence[float], sizes: Sequence[float]) -> np.ndarray:
     return result
 
 
-def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """Explains lines and patches below all panels."""
-    if handles:
-        figure.legend(
-            handles=list(handles), loc="outside lower center", ncols=3, frameon=False, handlelength=4, fontsize=SMALL
-        )
+def legend(figure: Figure, handles: Iterable[Artist]) -> None:
+    """Explains lines and patches below all panels; of several with one label, the first."""
+    by_label: dict[object, Artist] = {}
+    for handle in handles:
+        by_label.setdefault(handle.get_label(), handle)
+    if first := list(by_label.values()):
+        figure.legend(handles=first, loc="outside lower center", ncols=3, frameon=False, handlelength=4, fontsize=SMALL)
 
 
 def finish(axes: Axes) -> None:

@@ -65,7 +65,7 @@ def figure(runs: Mapping[str, Run], title: str) -> Figure:
     for axes, panel in zip(grid.flat, _PANELS, strict=True):  # When all are filled, for they share their limits.
         if panel.is_logarithmic:
             panels.plain_ticks(axes.yaxis)
-        panels.name_ends(axes)
+        panels.name_ends(axes)  # All of them are in the legend too.
     for axes in grid[-1]:
         axes.set_xlabel("training (steps of the environment)", size=panels.SMALL)
     several = any(len(run.seeds) > 1 for run in runs.values())

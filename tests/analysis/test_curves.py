@@ -180,6 +180,20 @@ def test_recall_against_floats_names_every_model_and_shows_every_seed(runs):
     np.testing.assert_allclose(mean.get_xydata(), [[200, 0.7]])
     np.testing.assert_allclose([seed.get_ydata() for seed in seeds], [[0.5], [0.7], [0.9]])
     assert {text.get_text() for text in axes.texts} == {"MNM-p", "Attention", "chance (0.1)"}
+    assert axes.get_xlabel().endswith("(floats, logarithmic)")
+
+
+def test_states_of_the_same_size_stand_side_by_side_and_the_axis_says_so(runs):
+    metrics = {"eval_query_accuracy": np.array([[0.5]])}
+    models = [dataclasses.replace(run, metrics=metrics, seeds=(0,)) for run in runs]
+    levels = {f"level {i}": i / 30 for i in range(30)}  # More than have room beside the panel.
+    figure = curves.recall_curves(models, [100, 100], "a task", levels)
+    (axes,) = figure.axes
+    points = [line.get_xdata()[0] for line in axes.get_lines() if line.get_label() in ("MNM-p", "Attention")]
+    assert points == [100, 106]
+    assert axes.get_xlabel().endswith("(floats, logarithmic; equally many side by side)")
+    named = [text.get_text() for text in axes.texts] + legend_labels(figure)
+    assert set(named) == {"MNM-p", "Attention", *(f"{name} ({level:.3g})" for name, level in levels.items())}
 
 
 @pytest.fixture
@@ -291,6 +305,47 @@ def test_names_of_lines_that_end_near_each_other_stand_apart():
     assert all(not a.overlaps(b) for a, b in itertools.combinations(extents.values(), 2))
     inside = axes.get_window_extent()
     assert {name for name, extent in extents.items() if extent.overlaps(inside)} == {"MNM-p", "MNM-g"}
+
+
+def draw_lines(axes, number=2, end=(1.0, 0.5)):
+    for look in list(style.KNOWN.values())[:number]:
+        axes.plot([0, end[0]], [0.2, end[1]], **panels.line_of(look))
+
+
+@pytest.mark.parametrize("height", [1.0, 1.5, 1.9, 4.0])
+def test_every_name_is_at_its_line_or_left_to_the_legend(height):
+    for number in (1, 3, 12):
+        figure = Figure(figsize=(6, height), layout="constrained")
+        axes = figure.subplots()
+        draw_lines(axes, number)
+        left_out = panels.name_ends(axes, {"chance": 0.1})
+        looks = list(style.KNOWN.values())[:number]
+        names = [text.get_text() for text in axes.texts] + [handle.get_label() for handle in left_out]
+        assert sorted(names) == sorted([*(look.label for look in looks), "chance (0.1)"])
+        assert number < 12 or height > 2 or left_out
+        panels.legend(figure, [*left_out, *left_out])
+        labels = legend_labels(figure) if left_out else []
+        assert labels == [handle.get_label() for handle in left_out]
+
+
+def test_lines_are_named_where_they_are_last_seen():
+    axes = Figure().subplots()
+    axes.plot([0, 1, np.nan], [0, 1, 2], label="no last x")
+    axes.plot([0, 1, 2], [0, 0.5, np.inf], label="no last y")
+    axes.plot([np.nan], [0], label="nowhere")
+    axes.plot([], [], label="empty")
+    assert panels.name_ends(axes) == []
+    assert {text.get_text(): text.xy for text in axes.texts} == {"no last x": (1, 1), "no last y": (1, 0.5)}
+
+
+def test_lines_are_named_in_axes_of_any_grid_or_none():
+    figure = Figure(figsize=(8, 4))
+    inner = figure.add_gridspec(1, 2)[0].subgridspec(2, 1)
+    below = figure.add_subfigure(figure.add_gridspec(1, 2)[1])
+    for axes in (figure.add_axes((0.1, 0.1, 0.3, 0.3)), figure.add_subplot(inner[0]), below.subplots()):
+        draw_lines(axes)
+        assert panels.name_ends(axes) == []
+        assert [text.get_text() for text in axes.texts] == ["MNM-p", "MNM-g"]
 
 
 @pytest.mark.parametrize(("longest", "scale"), [(300, "linear"), (400, "symlog")])
