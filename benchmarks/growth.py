@@ -111,7 +111,8 @@ def draw(numbers: Mapping[str, Any]) -> Figure:
     rates, lengths = numbers["rates"], numbers["lengths"]
     figure = Figure((8, 2.1 * len(rates) + 1.9), layout="constrained", dpi=150)
     grid = figure.subplots(len(rates), 2, sharex=True, sharey="col", squeeze=False)
-    names = [name for name in RULES if name in numbers["rules"]]
+    # The known ones first, in their order; a file may hold others, measured when there were such.
+    names = list(dict.fromkeys([*(name for name in RULES if name in numbers["rules"]), *numbers["rules"]]))
     for row, rate in zip(grid, rates, strict=True):
         for axes, quantity in zip(row, ("memory", "gradient"), strict=True):
             for name, look in zip(names, style.series(names), strict=True):

@@ -72,10 +72,12 @@ class RunOptions:
         _checks.check_positive(keep=self.keep)
         if self.save_updates is not None:
             _checks.check_positive(save_updates=self.save_updates)
-        if not isinstance(self.save_minutes, numbers.Real) or not self.save_minutes > 0:
+        is_number = isinstance(self.save_minutes, numbers.Real) and not isinstance(self.save_minutes, bool)
+        if not is_number or not self.save_minutes > 0:
             raise ValueError(f"save_minutes must be a number above 0, got {self.save_minutes!r}")
         _checks.check_choice("on_nonfinite", self.on_nonfinite, ("stop", "skip"))
-        _checks.check_choice("tensorboard", self.tensorboard, (True, False))
+        if not isinstance(self.tensorboard, bool):  # 1 and 0 are equal to the two.
+            raise ValueError(f"tensorboard must be one of True, False, got {self.tensorboard!r}")
 
 
 class Report(NamedTuple):

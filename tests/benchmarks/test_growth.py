@@ -30,6 +30,13 @@ def test_the_writers_look_as_everywhere():
         assert looks[look.label] == (look.color, look.marker)
 
 
+def test_rules_that_are_compared_no_more_are_drawn_after_the_others():
+    curves = {"0.5": {"memory": [1.0, 2], "gradient": [1.0, 2]}}
+    numbers = {"width": 4, "seeds": 1, "lengths": [10, 25], "rates": [0.5]}
+    for axes in growth.draw({**numbers, "rules": dict.fromkeys(["former", "MNM-g", "MNM-p"], curves)}).axes:
+        assert [line.get_label() for line in axes.get_lines()] == ["MNM-p", "MNM-g", "former"]
+
+
 def test_every_rule_that_is_compared_is_a_model():
     for model, options in growth.RULES.values():
         settings = growth.models.ModelSettings(4, 4, **options)

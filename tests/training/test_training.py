@@ -238,9 +238,11 @@ def test_impossible_settings_are_refused(arguments, message):
         ({"save_updates": 0}, "save_updates must be a whole number of at least 1, got 0"),
         ({"save_minutes": 0.0}, "save_minutes must be a number above 0, got 0.0"),
         ({"save_minutes": float("nan")}, "save_minutes must be a number above 0, got nan"),
+        ({"save_minutes": True}, "save_minutes must be a number above 0, got True"),
         ({"save_minutes": "5"}, "save_minutes must be a number above 0, got '5'"),
         ({"on_nonfinite": "hope"}, "on_nonfinite must be one of 'stop', 'skip', got 'hope'"),
         ({"tensorboard": "no"}, "tensorboard must be one of True, False, got 'no'"),
+        ({"tensorboard": 1}, "tensorboard must be one of True, False, got 1"),
     ],
 )
 def test_impossible_options_are_refused(arguments, message):

@@ -257,13 +257,15 @@ class TestDownload:
 
         def serve(server):
             connection, _ = server.accept()
+            connection.settimeout(10)
             with connection, contextlib.suppress(OSError):
                 connection.sendall(answer)
                 while not given_up.wait(0.02):
                     connection.sendall(b".")
 
         with socket.create_server(("127.0.0.1", 0)) as server:
-            thread = threading.Thread(target=serve, args=(server,))
+            server.settimeout(10)  # Or a download that never came would keep the tests waiting.
+            thread = threading.Thread(target=serve, args=(server,), daemon=True)
             thread.start()
             monkeypatch.setattr(stories, "URL", f"http://127.0.0.1:{server.getsockname()[1]}/babi.tar.gz")
             try:
@@ -271,7 +273,8 @@ class TestDownload:
                     stories.download(tmp_path)
             finally:
                 given_up.set()
-                thread.join()
+                thread.join(timeout=10)
+                assert not thread.is_alive()
         assert not list(tmp_path.iterdir())
 
 
