@@ -323,13 +323,16 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
         raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
     output = _paths.expand(given_output)
     try:
-        with command_line.writing_to(output):
-            if len(argv) > 1:
-                output.mkdir(parents=True, exist_ok=True)
-                save(measure_all(argv[1:], Options(_MAX_PAIRS.value, _NUM_DRAWS.value)), output / _NUMBERS)
+        with command_line.writing_to(output):  # Before what takes minutes.
             into = Output(output, formats)
-            draw(load(output / _NUMBERS), into)
-    except ValueError as error:
+        if len(argv) > 1:
+            measured = measure_all(argv[1:], Options(_MAX_PAIRS.value, _NUM_DRAWS.value))
+            with command_line.writing_to(output):
+                save(measured, output / _NUMBERS)
+        results = load(output / _NUMBERS)
+        with command_line.writing_to(output):
+            draw(results, into)
+    except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
     for path in [output / _NUMBERS, *into.paths]:
         print(path)

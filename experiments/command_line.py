@@ -84,16 +84,21 @@ def output_directory(named: str | None, default: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def writing_to(output: pathlib.Path) -> Iterator[None]:
-    """What is written to the directory that `--output` names is written in here.
+def writing_to(output: pathlib.Path, *, is_named: bool = True) -> Iterator[None]:
+    """What a program writes is written in here. What it reads in here must say itself if it cannot be read.
+
+    Args:
+      output: the directory.
+      is_named: whether `--output` names it.
 
     Raises:
-      UsageError: if it cannot be.
+      UsageError: if it cannot be written to.
     """
     try:
         yield
     except OSError as error:
-        raise UsageError(f"--output={output} cannot be written to: {error}") from error
+        name = f"--output={output}" if is_named else str(output)
+        raise UsageError(f"{name} cannot be written to: {error}") from error
 
 
 def formats_flag() -> flags.FlagHolder[list[str]]:

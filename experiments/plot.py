@@ -13,6 +13,7 @@ your own it writes `learning_curves.png` and `results.md`.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ def _make_babi_figures(into: Output, runs: Sequence[Run]) -> None:
     title = f"bAbI {task['data']}, {tasks}, layout {task['layout']}"
     heading = f"Learning curves, on validation stories\n{title}"
     into.figure("learning_curves", curves.learning_curves(runs, heading, {}, ("answer_accuracy",)))
-    evaluated = {run.model: result for run in runs if (result := errors.load(run)) is not None}
-    if skipped := [run for run in runs if run.model not in evaluated]:
+    evaluated = {run.directory: result for run in runs if (result := errors.load(run)) is not None}
+    if skipped := [run for run in runs if run.directory not in evaluated]:
         print(f"{into.directory}/errors.*: without {_names(skipped)}, for there is no {errors.TEST}")
     if evaluated:
         models = list(evaluated.values())
@@ -121,8 +122,8 @@ def _make_maze_figures(into: Output, runs: Sequence[Run]) -> None:
     levels = reference_levels(task.environment, task.params)
     into.figure("learning_curves", curves.reward_curves(runs, f"Learning curves\n{title}", levels))
     _plot_steadiness(into, runs, title)
-    tested = {run.model: agent for run in runs if (agent := lifetimes.load(run)) is not None}
-    if skipped := [run for run in runs if run.model not in tested]:
+    tested = {run.directory: agent for run in runs if (agent := lifetimes.load(run)) is not None}
+    if skipped := [run for run in runs if run.directory not in tested]:
         print(
             f"{into.directory}/rewards.*, visits.png: without {_names(skipped)}, for there is no {lifetimes.LIFETIMES}"
         )
@@ -131,11 +132,11 @@ def _make_maze_figures(into: Output, runs: Sequence[Run]) -> None:
     rows = lifetimes.summarize(list(tested.values()))
     into.text("rewards.md", lifetimes.to_markdown(rows))
     into.text("rewards.csv", lifetimes.to_csv(rows))
-    shown = [run for run in runs if run.model in tested]
-    visits = {model: lifetimes.visits_of(agent) for model, agent in tested.items()}
+    shown = [run for run in runs if run.directory in tested]
+    visits = [lifetimes.visits_of(tested[run.directory]) for run in shown]
     into.figure("visits", curves.visit_curves(shown, visits, f"Search and recall: steps from visit to visit\n{title}"))
     for run in shown:
-        agent = tested[run.model]
+        agent = tested[run.directory]
         into.paths.append(into.directory / f"episode_{run.directory.name}.gif")
         save_gif(into.paths[-1], task.environment, agent.positions, agent.reward_position, agent.rewards[0, 0])
 
@@ -146,8 +147,8 @@ def _make_bandit_figures(into: Output, runs: Sequence[Run]) -> None:
     levels = bandits.reference_levels(task.environment, task.params)
     into.figure("learning_curves", curves.reward_curves(runs, f"Learning curves\n{title}", levels))
     _plot_steadiness(into, runs, title)
-    tested = {run.model: agent for run in runs if (agent := regrets.load(run)) is not None}
-    if skipped := [run for run in runs if run.model not in tested]:
+    tested = {run.directory: agent for run in runs if (agent := regrets.load(run)) is not None}
+    if skipped := [run for run in runs if run.directory not in tested]:
         print(f"{into.directory}/regrets.*: without {_names(skipped)}, for there is no {regrets.REGRETS}")
     if tested:
         rows = regrets.summarize(list(tested.values()))
@@ -157,12 +158,12 @@ def _make_bandit_figures(into: Output, runs: Sequence[Run]) -> None:
 
 def _plot_steadiness(into: Output, runs: Sequence[Run], title: str) -> None:
     """What written memories do in training, if it was logged."""
-    logged = {run.model: run for run in runs if "eval_memory_norm" in run.metrics}
+    logged = [run for run in runs if "eval_memory_norm" in run.metrics]
     if logged:
-        looks = style.styles([*logged])
-        logged = {looks[model].label: run for model, run in logged.items()}
+        looks = style.styles([run.model for run in logged])
+        named = _by_name(logged, {model: look.label for model, look in looks.items()})
         heading = f"What the memory does while an agent learns\n{title}"
-        into.figure("steadiness", steadiness.figure(logged, heading))
+        into.figure("steadiness", steadiness.figure(named, heading))
 
 
 def _make_algorithmic_figures(into: Output, runs: Sequence[Run]) -> None:
@@ -215,7 +216,7 @@ def _describe_recall(task: MultiQueryRecall) -> str:
 
 
 def _make_figures_of_any_task(into: Output, runs: Sequence[Run]) -> None:
-    named = {run.model: run for run in runs}
+    named = _by_name(runs, {run.model: run.model for run in runs})
     into.figure("learning_curves", curves.comparison(named, "Learning curves"))
     into.text("results.md", comparison.to_markdown(comparison.summarize(named)))
 
@@ -270,6 +271,12 @@ def _plot_similarities(into: Output, runs: Sequence[Run], *, show_writes: bool =
         print(f"{into.directory}/similarity_*.png: without {_names(skipped)}, for there is no episode.npz")
 
 
+def _by_name(runs: Sequence[Run], labels: Mapping[str, str]) -> dict[str, Run]:
+    """The runs by the labels of their models; those of a model that has several by their directories."""
+    counts = Counter(run.model for run in runs)
+    return {labels[run.model] if counts[run.model] == 1 else run.directory.name: run for run in runs}
+
+
 def _names(runs: Sequence[Run]) -> str:
     return ", ".join(run.model for run in runs)
 
@@ -301,7 +308,7 @@ def main(argv: Sequence[str], output: str | None = None, formats: Sequence[str] 
     for workdir in map(_paths.expand, argv[1:]):
         target = command_line.output_directory(output, workdir)
         try:
-            with command_line.writing_to(target):
+            with command_line.writing_to(target, is_named=output is not None):
                 report(workdir, target, formats)
         except LoadError as error:
             raise command_line.UsageError(error) from error

@@ -59,7 +59,7 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
         raise command_line.UsageError(_USAGE)
     output = command_line.output_directory(given_output, Path())
     try:
-        with command_line.writing_to(output):
+        with command_line.writing_to(output, is_named=given_output is not None):
             paths = make_report(list(map(_paths.expand, argv[1:])), output, formats)
     except LoadError as error:
         raise command_line.UsageError(error) from error

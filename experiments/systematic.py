@@ -75,7 +75,7 @@ def main(argv: Sequence[str], given_output: str | None) -> None:
     if len(argv) != 2:
         raise command_line.UsageError(_USAGE)
     output = command_line.output_directory(given_output, pathlib.Path())
-    with command_line.writing_to(output):  # Before what takes minutes.
+    with command_line.writing_to(output, is_named=given_output is not None):  # Before what takes minutes.
         into = Output(output)
     try:
         loaded = training.load(argv[1], best=True)
@@ -84,7 +84,7 @@ def main(argv: Sequence[str], given_output: str | None) -> None:
         table = compare(loaded)
     except (OSError, ValueError) as error:
         raise command_line.UsageError(error) from error
-    with command_line.writing_to(output):
+    with command_line.writing_to(output, is_named=given_output is not None):
         into.text("systematic.md", table)
     print(f"{into.paths[0]}\n\n{table}", end="")
 

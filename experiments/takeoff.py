@@ -66,7 +66,7 @@ def main(argv: Sequence[str], given_output: str | None) -> None:
         text = table(directory)
     except LoadError as error:
         raise command_line.UsageError(error) from error
-    with command_line.writing_to(output):
+    with command_line.writing_to(output, is_named=given_output is not None):
         Output(output).text("takeoff.md", text)
     print(text, end="")
 

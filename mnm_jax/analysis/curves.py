@@ -110,16 +110,19 @@ def _environment_steps(run: Run) -> np.ndarray:
     return steps
 
 
-def visit_curves(runs: Sequence[Run], steps: Mapping[str, np.ndarray], title: str) -> Figure:
+def visit_curves(runs: Sequence[Run], steps: Sequence[np.ndarray], title: str) -> Figure:
     """Draws how long agents look for the reward: the first time, and when they could remember it.
 
     Args:
       runs: the agents.
-      steps: for each model `[S, K]`, the mean number of steps of an episode from visit `k - 1` to visit `k`.
+      steps: for each run `[S, K]`, the mean number of steps of an episode from visit `k - 1` to visit `k`.
       title: the title, but for the number of seeds and the meaning of the band, which are added.
     """
     looks = style.styles([run.model for run in runs])
-    curves = [Curve(looks[run.model], np.arange(1, steps[run.model].shape[1] + 1), steps[run.model]) for run in runs]
+    curves = [
+        Curve(looks[run.model], np.arange(1, of_run.shape[1] + 1), of_run)
+        for run, of_run in zip(runs, steps, strict=True)
+    ]
     label = "steps since the visit before, or the start\n(mean over episodes that have this visit)"
     top = 1.05 * max(float(np.nanmax(curve.values, initial=0)) for curve in curves)
     chart = Chart(curves, lambda axes: axes.set_ylim(0, top), label)

@@ -111,14 +111,17 @@ def load_runs(workdir: str | Path) -> list[Run]:
 
     Raises:
       LoadError: if the directory does not exist, holds no run, or a `config.json` or `metrics.jsonl` in it is not what
-        training writes.
+        training writes, or a file cannot be read.
     """
     workdir = Path(workdir)
     if not os.path.isdir(workdir):  # `Path.is_dir` raises at a name that is too long.
         raise LoadError(f"no directory {workdir}: wanted one that holds MODEL/config.json and MODEL/metrics.jsonl")
-    is_run = (workdir / CONFIG).is_file()
-    directories = [workdir] if is_run else [path.parent for path in workdir.glob(f"*/{CONFIG}")]
-    runs = [run for run in map(_load_run, directories) if run is not None]
+    try:
+        is_run = (workdir / CONFIG).is_file()
+        directories = [workdir] if is_run else [path.parent for path in workdir.glob(f"*/{CONFIG}")]
+        runs = [run for run in map(_load_run, directories) if run is not None]
+    except OSError as error:  # Whoever writes figures of it meanwhile shall not take it for their own.
+        raise LoadError(f"{error.filename or workdir} cannot be read: {error.strerror or error}") from error
     if not runs:
         raise LoadError(
             f"no runs in {workdir}: looked for MODEL/config.json beside a MODEL/metrics.jsonl with an evaluation in it"

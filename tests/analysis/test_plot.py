@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 import pytest
 
@@ -104,10 +105,22 @@ def test_program_says_where_it_cannot_write(write_run, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(command_line.UsageError, match=r"^--output=.*file/below cannot be written to: "):
         plot.main(["plot", str(tmp_path)], str(tmp_path / "file" / "below"))
+    (tmp_path / "takeoff.md").mkdir()
+    with pytest.raises(command_line.UsageError, match=f"^{re.escape(str(tmp_path))} cannot be written to: "):
+        plot.main(["plot", str(tmp_path)])
     with pytest.raises(command_line.UsageError, match=r"no directory .*x: wanted one that holds"):
         plot.main(["plot", str(tmp_path / ("x" * 300))])
     with pytest.raises(command_line.UsageError, match="--output=DIR takes one WORKDIR"):
         plot.main(["plot", "a", "b"], "c")
+
+
+def test_a_file_that_cannot_be_read_is_not_blamed_on_the_output(write_run, tmp_path):
+    metrics = write_run("lstm", [[0.1, 0.9]]) / "metrics.jsonl"
+    metrics.unlink()
+    metrics.mkdir()
+    for output in (None, str(tmp_path / "figures")):
+        with pytest.raises(command_line.UsageError, match=f"^{re.escape(str(metrics))} cannot be read: Is a directory"):
+            plot.main(["plot", str(tmp_path)], output)
 
 
 @pytest.mark.parametrize(

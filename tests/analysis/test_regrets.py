@@ -1,9 +1,11 @@
 """What trained agents do with bandits, and what their memories do in training, from made-up files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import plot
 from mnm_jax.analysis import maze_memory_figures, regrets
@@ -53,6 +55,20 @@ def test_figures_and_tables_are_made_from_the_files(workdir, capsys):
     assert names == {"learning_curves.png", "steadiness.png", "regrets.md", "regrets.csv"}
     assert "regrets.*: without lstm, for there is no regrets.npz" in capsys.readouterr().out
     assert "| MNM-p |     2 |" in (workdir / "regrets.md").read_text()
+
+
+def test_of_several_directories_of_one_model_none_is_lost(workdir, monkeypatch):
+    shutil.copytree(workdir / "mnm_p", workdir / "again")
+    named = {}
+    monkeypatch.setattr(plot.steadiness, "figure", lambda runs, title: named.update(runs) or Figure())
+    monkeypatch.setattr(plot.curves, "reward_curves", lambda *args: Figure())
+    plot.make_figures(workdir)
+    assert {name: run.directory.name for name, run in named.items()} == {"again": "again", "mnm_p": "mnm_p"}
+    assert (workdir / "regrets.md").read_text().count("| MNM-p |") == 2
+    shutil.rmtree(workdir / "again")
+    named.clear()
+    plot.make_figures(workdir)
+    assert list(named) == ["MNM-p"]
 
 
 def test_a_damaged_file_is_named(workdir):

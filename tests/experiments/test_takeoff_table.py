@@ -54,6 +54,7 @@ def test_errors_are_one_line(tmp_path):
     committed = str(pathlib.Path(takeoff.__file__).parent / "results")
     write_run(tmp_path / "runs" / "with", "mnm_p", [[0.1, 0.6]])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "runs" / "takeoff.md").symlink_to(tmp_path / "none" / "table")
     file = tmp_path / "file"
     file.touch()
     for arguments, output, message in (
@@ -62,6 +63,7 @@ def test_errors_are_one_line(tmp_path):
         ([str(tmp_path / "empty")], None, "no runs"),
         ([committed], None, "results comes with the package; --output=DIR says where to write"),
         ([str(tmp_path / "runs")], str(file), f"^--output={file} cannot be written to: "),
+        ([str(tmp_path / "runs")], None, f"^{tmp_path / 'runs'} cannot be written to: "),
     ):
         with pytest.raises(command_line.UsageError, match=message):
             takeoff.main(["takeoff", *arguments], output)
