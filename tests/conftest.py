@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -30,6 +31,9 @@ def set_quick_xla():
 # Workers of pytest-xdist have it from the process that started them.
 if QUICK_XLA not in os.environ.get("XLA_FLAGS", ""):
     set_quick_xla()
+
+# Tracing makes millions of small objects that stay: looking through them for what may go takes a twentieth of the time.
+gc.set_threshold(200_000, 50, 50)
 
 # Two devices, for tests of what is spread over several. Where accelerators are, those are taken.
 jax.config.update("jax_num_cpu_devices", 2)

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
-import scipy.stats
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -110,6 +108,8 @@ def mean_and_band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     low, high = mean.copy(), mean.copy()
     is_finite = np.isfinite(values).all(axis=0)
     if len(values) > 1 and is_finite.any():
+        import scipy.stats  # Here, for it takes a third of a second, and most programs draw nothing at first.
+
         interval = scipy.stats.bootstrap(
             (values[:, is_finite],),
             np.mean,
@@ -337,6 +337,8 @@ def spread(heights: Sequence[float], sizes: Sequence[float]) -> np.ndarray:
     """
     if not len(heights):
         return np.zeros(0)
+    import scipy.optimize  # Here, as in `mean_and_band`.
+
     apart = np.add(sizes[1:], sizes[:-1]) / 2
     steps = np.concatenate([[0.0], np.cumsum(apart)])
     moved = scipy.optimize.isotonic_regression(np.asarray(heights, float) - steps).x

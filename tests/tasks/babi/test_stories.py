@@ -211,7 +211,7 @@ class TestDownload:
                 pass
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
             monkeypatch.setattr(stories, "URL", url)
             monkeypatch.setattr(stories, "OFFICIAL_SHA256", sha256(archive))
