@@ -82,10 +82,8 @@ def test_the_small_configuration_has_a_tenth_for_training_and_the_same_test(arch
         assert sum(len(story.questions) for story in small["train"] if story.task == task) == 1000
 
 
-# Without a question at a time from en-10k: 200,000 episodes, which take long, and the small data shows the same.
-@pytest.mark.parametrize(
-    ("config", "layout"), [*(("en", layout) for layout in babi.LAYOUTS), ("en-10k", "stream"), ("en-10k", "sentences")]
-)
+# A question at a time from the small data: of en-10k there are 200,000, which take long.
+@pytest.mark.parametrize(("config", "layout"), [("en", "question"), ("en-10k", "stream"), ("en-10k", "sentences")])
 def test_few_shapes_and_little_padding(tmp_path, config, layout):
     unseen = ("football,apple,milk",) if config == "en" else ()
     data = babi.load(config, layout=layout, archive=ARCHIVE, cache_directory=tmp_path)
