@@ -170,7 +170,7 @@ VARIANTS = {"gradient_two_steps", "local_normalized", "local_hidden", "local_key
 DIFFERENT = {name: writer for name, writer in WRITERS.items() if name not in VARIANTS}
 # These run in every way; the others in those of which one alone went wrong before.
 EVERYWHERE = {"gradient", "local"}
-TELLING = {"vmap", "batch", "shard_map", "checkpoint"}
+TELLING = {"vmap", "shard_map", "checkpoint"}
 
 
 @pytest.mark.parametrize(

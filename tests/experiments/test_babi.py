@@ -22,10 +22,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tasks" / "babi"))
 from small_archive import make_contents, write_archive
 
 TINY = [f"--config={ROOT}/experiments/configs/babi.py:tiny", "--workdir=run", "--tasks=2,1"]
-TRAIN = [*TINY, "--models=mnm_p,attention", "--num_seeds=2", "--babi_archive=archive.tar.gz"]
+TRAIN = [*TINY, "--models=mnm_p,lstm", "--num_seeds=2", "--babi_archive=archive.tar.gz"]
 NEW = [*TINY, "--workdir=new"]
 CUT = [*TRAIN, "--workdir=cut", "--models=mnm_p"]
-MODELS = ("mnm_p", "attention")
+MODELS = ("mnm_p", "lstm")
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -102,10 +102,10 @@ def test_a_run_stopped_and_resumed_ends_as_the_whole_one(trained):
 def test_the_test_errors_are_those_of_the_best_parameters_counted_one_by_one(trained, monkeypatch):
     directory = trained[0]
     monkeypatch.setenv("HOME", str(directory))
-    contents = json.loads((directory / "run" / "attention" / "test.json").read_text())
+    contents = json.loads((directory / "run" / "lstm" / "test.json").read_text())
     assert contents["update"] == 4
     for entry in contents["seeds"]:
-        loaded = training.load(directory / "run" / "attention", seed=entry["seed"], best=True)
+        loaded = training.load(directory / "run" / "lstm", seed=entry["seed"], best=True)
         assert loaded.update == entry["best_update"]
         counts = {1: np.zeros(4, int), 2: np.zeros(4, int)}
         data = loaded.task.loaded
@@ -127,7 +127,7 @@ def test_the_test_errors_are_those_of_the_best_parameters_counted_one_by_one(tra
 def test_batches_that_are_filled_up_count_nothing_twice(trained, monkeypatch):
     directory = trained[0]
     monkeypatch.setenv("HOME", str(directory))
-    loaded = training.load(directory / "run" / "attention")
+    loaded = training.load(directory / "run" / "lstm")
     split = loaded.task.loaded.train
     whole = count_errors(loaded.cell, loaded.variables, split)
     monkeypatch.setattr("experiments.babi_errors._BATCH_STEPS", 3 * split.buckets[0].num_steps)

@@ -60,7 +60,7 @@ def run_program(module, run, mistakes, directory):
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
     directory = tmp_path_factory.mktemp("copy")
-    run = [*COPY, "--workdir=run", "--models=ntm,dnc"]
+    run = [*COPY, "--workdir=run", "--models=dnc"]
     return directory, *run_program("experiments.algorithmic", run, WRONG_ALGORITHMIC, directory)
 
 
@@ -78,15 +78,13 @@ def lines_of(path):
 def test_a_run_of_copy_writes_curves_costs_and_what_it_makes_of_longer_sequences(copied):
     directory, (code, out, err), _ = copied
     assert code == 0, err
-    assert "| NTM " in out
     assert "| DNC " in out
     assert re.search(r"^[01]{3} end$|^000 end$", out, re.MULTILINE)
-    for model in ("ntm", "dnc"):
-        evaluated = lines_of(directory / "run" / model / "generalization.jsonl")
-        assert [(line["length"], line["seed"]) for line in evaluated] == [
-            (length, seed) for length in (2, 3, 6, 12) for seed in (0, 1)
-        ]
-        assert all(line["bits"] > 0 and 0 <= line["sequence_accuracy"] <= 1 for line in evaluated)
+    evaluated = lines_of(directory / "run" / "dnc" / "generalization.jsonl")
+    assert [(line["length"], line["seed"]) for line in evaluated] == [
+        (length, seed) for length in (2, 3, 6, 12) for seed in (0, 1)
+    ]
+    assert all(line["bits"] > 0 and 0 <= line["sequence_accuracy"] <= 1 for line in evaluated)
     files = {path.name for path in (directory / "run").iterdir()}
     assert files >= {"learning_curves.png", "generalization.png", "costs.md", "costs.csv"}
 

@@ -11,6 +11,8 @@ from mnm_jax.tasks.babi.exchange import GROUPS, exchange, find_names
 from mnm_jax.tasks.babi.stories import sha256
 from mnm_jax.tasks.babi.systematic import MEN, WOMEN
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MOVES = ("mary went to the office .", "john and sandra went to the garden .", "he left the office .")
 STORIES = [
     Story(1, MOVES, (Question("where is mary ?", "office", 3, ()), Question("is john there ?", "no", 3, ()))),
