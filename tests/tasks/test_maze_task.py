@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 TASK = MazeTask(size=5, episode_length=3, wall_penalty=0.5)
 
 
-@pytest.fixture(scope="module", params=["mnm_g", "attention", "modul"])
+@pytest.fixture(scope="module", params=["mnm_g", "attention", "modul", "dnc"])
 def agent(request):
     settings = models.ModelSettings(6, 4, num_layers=2)
     cell = models.build(request.param, settings, output_size=5, vocabulary_size=None, num_steps=TASK.num_steps)
