@@ -168,7 +168,7 @@ def capacity(results: Sequence[Measured]) -> Figure:
             above.axvline(number, **_FULL)
         above.set_ylim(-0.03, 1.03)
         below.set_ylim(-0.05, 2.2)
-        below.axhline(1, color="0.6", linewidth=0.8, zorder=0)
+        below.axhline(1, **_HELD)
         for axes in (above, below):
             _pairs_axis(axes, numbers)
             left_out += panels.name_ends(axes)
@@ -206,7 +206,7 @@ def forgetting(results: Sequence[Measured]) -> Figure:
             _pairs_axis(axes, np.array([1, longest] if field == "age_found" else [0, longest - 1]))
             axes.set_ylim(*((-0.05, 2.2) if field == "first_error" else (-0.03, 1.03)))
             left_out += panels.name_ends(axes)
-        row[1].axhline(1, color="0.6", linewidth=0.8, zorder=0)
+        row[1].axhline(1, **_HELD)
     for axes, what in zip(grid[-1], ("other pairs since", "other pairs since", "writes ago"), strict=True):
         axes.set_xlabel(f"{what}\n(logarithmic)", size=panels.SMALL)
     panels.legend(figure, [*_kind_handles(results), *left_out])

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mnm_jax.inputs import Sentence
 from mnm_jax.tasks.babi.buckets import Bucket, Example
 from mnm_jax.tasks.babi.encoding import NO_ANSWER, NO_SYMBOL, Vocabulary
 from mnm_jax.tasks.babi.stories import TASK_NAMES
@@ -101,11 +100,13 @@ def exchange(rng: jax.Array, example: Example, names: Names) -> Example:
     given = jnp.lexsort((jnp.arange(groups.size), groups))
     drawn = jnp.lexsort((jax.random.uniform(rng, groups.shape, jnp.float32), groups))
     renamed = jnp.zeros_like(given).at[given].set(drawn)
-    inputs = example.inputs.symbols if isinstance(example.inputs, Sentence) else example.inputs
-    read = jnp.where(inputs == NO_SYMBOL, NO_SYMBOL, renamed[jnp.maximum(inputs, 0)]).astype(inputs.dtype)
+
+    def rename(symbols: jax.Array) -> jax.Array:
+        return jnp.where(symbols == NO_SYMBOL, NO_SYMBOL, renamed[jnp.maximum(symbols, 0)]).astype(symbols.dtype)
+
     symbols = jnp.asarray(names.symbol_of)[example.targets]
     answers = jnp.asarray(names.answer_of)[renamed[jnp.maximum(symbols, 0)]]
     return example._replace(
-        inputs=Sentence(read) if isinstance(example.inputs, Sentence) else read,
+        inputs=jax.tree.map(rename, example.inputs),
         targets=jnp.where(example.mask & (symbols >= 0), answers, example.targets).astype(example.targets.dtype),
     )
