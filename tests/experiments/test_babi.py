@@ -24,7 +24,7 @@ from small_archive import make_contents, write_archive
 TINY = [f"--config={ROOT}/experiments/configs/babi.py:tiny", "--workdir=run", "--tasks=2,1"]
 TRAIN = [*TINY, "--models=mnm_p,lstm", "--num_seeds=2", "--babi_archive=archive.tar.gz"]
 NEW = [*TINY, "--workdir=new"]
-CUT = [*TRAIN, "--workdir=cut", "--models=mnm_p"]
+CUT = [*TRAIN, "--workdir=cut", "--models=lstm"]
 MODELS = ("mnm_p", "lstm")
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -93,10 +93,10 @@ def test_it_says_what_the_data_is(trained):
 
 def test_a_run_stopped_and_resumed_ends_as_the_whole_one(trained):
     directory, _, stopped, *_ = trained
-    assert "mnm_p is not finished: update 1 of 4." in stopped
+    assert "lstm is not finished: update 1 of 4." in stopped
     for name in ("metrics.jsonl", "test.json", "data.json"):
-        assert (directory / "cut" / "mnm_p" / name).read_bytes() == (directory / "run" / "mnm_p" / name).read_bytes()
-    assert not (directory / "cut" / "mnm_p" / "test.tmp").exists()
+        assert (directory / "cut" / "lstm" / name).read_bytes() == (directory / "run" / "lstm" / name).read_bytes()
+    assert not (directory / "cut" / "lstm" / "test.tmp").exists()
 
 
 def test_the_test_errors_are_those_of_the_best_parameters_counted_one_by_one(trained, monkeypatch):
@@ -191,7 +191,7 @@ def test_the_model_is_asked_where_the_archive_is_not(trained, monkeypatch):
 
     monkeypatch.setattr(babi.task, "_load", load)
     monkeypatch.setattr(babi.task, "_formats", {})
-    loaded = training.load(trained[0] / "cut" / "mnm_p")
+    loaded = training.load(trained[0] / "cut" / "lstm")
     (answer,) = ask.answer_all(loaded, ["Ada went to the cellar.", "Where is Ada?"])
     assert answer.partition(" ")[0] in loaded.task.format.vocabulary.answers
 

@@ -36,17 +36,18 @@ class Cell(nn.Module):
 CELL = Cell()
 
 
-def train(parallel, seeds, dtype=np.float32):
-    """The parameters after all updates."""
+def train(parallel, *runs, dtype=np.float32):
+    """The parameters after all updates, for the seeds of each run."""
     jax.config.update("jax_enable_x64", dtype == np.float64)
     placement = training.place(TASK, CELL, SETTINGS, parallel)
-    state = placement.collect(placement.init(seeds))
-    state = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == np.float32 else leaf, state)
-    state, _, _ = placement.train_chunk(placement.spread(state), SETTINGS.num_updates)
-    params = placement.collect(state).params
-    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(dtype)}
+    for seeds in runs:
+        state = placement.collect(placement.init(seeds))
+        state = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == np.float32 else leaf, state)
+        state, _, _ = placement.train_chunk(placement.spread(state), SETTINGS.num_updates)
+        params = placement.collect(state).params
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(dtype)}
+        yield params
     jax.config.update("jax_enable_x64", False)
-    return params
 
 
 def train_on_bucket(parallel):
@@ -93,12 +94,13 @@ def run(directory, stages):
 
 
 def main(directory):
-    one = train("none", SEEDS)
-    seeds = train("seeds", SEEDS)
-    alone = [train("none", SEEDS[i : i + 1]) for i in range(8)]
+    one, *alone = train("none", SEEDS, *((seed,) for seed in SEEDS))
+    (seeds,) = train("seeds", SEEDS)
+    (data,) = train("data", SEEDS)
+    precise = [params for parallel in ("none", "data") for params in train(parallel, SEEDS, dtype=np.float64)]
     results = {
-        "data": distance(one, train("data", SEEDS)),
-        "data_float64": distance(train("none", SEEDS, np.float64), train("data", SEEDS, np.float64)),
+        "data": distance(one, data),
+        "data_float64": distance(*precise),
         "seeds": distance(one, seeds),
         "seeds_equal_seeds_alone": is_same(seeds, jax.tree.map(lambda *parts: np.concatenate(parts), *alone)),
     }
