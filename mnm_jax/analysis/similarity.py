@@ -1,6 +1,6 @@
 """What a memory was asked for, and what was in it: similarities of keys and of values within one episode.
 
-Axes: `T` time steps, `H` heads, `K` features of a key or a value.
+Axes: `T` time steps, `H` heads, `R` reads, `K` features of a key or a value.
 """
 
 import math
@@ -31,30 +31,39 @@ _PANEL_INCHES = 3.2
 _LABEL_POINTS = 5.4  # So large that it is read in print; where the steps are closer, some have no label.
 
 
-def cosine_similarity(rows: np.ndarray, columns: np.ndarray, *, include_same_step: bool) -> np.ma.MaskedArray:
+def cosine_similarity(
+    rows: np.ndarray, columns: np.ndarray, *, include_same_step: bool, to_nearest: bool = False
+) -> np.ma.MaskedArray:
     """Compares what happened at each step with what was written before.
 
-    `s_tu = mean_h (a_th . b_uh) / (|a_th| |b_uh|)`, the mean over heads of each head's own similarity; a vector of
-    zeros has similarity 0 to anything.
+    `s_tu = mean_h cos(a_th, b_uh)`, the mean over heads of each head's own similarity, or, to the nearest,
+    `s_tu = mean_r max_h cos(a_tr, b_uh)`, where reads do not belong to heads; a vector of zeros has similarity 0 to
+    anything.
 
     Args:
-      rows: `a`, `[T, H, K]`, the later side.
+      rows: `a`, `[T, H, K]`, the later side; `[T, R, K]` to the nearest.
       columns: `b`, `[T, H, K]`, the earlier side.
       include_same_step: whether `s_tt` counts as earlier. It does for reads, because a step reads the memory that it
         has just written.
+      to_nearest: whether each vector of a row counts with that of a column which it resembles most.
 
     Returns:
       `[T, T]` in -1 to 1, masked where `u > t`, and where `u = t` unless `include_same_step`.
 
     Raises:
-      ValueError: if the arrays are not of one shape `[T, H, K]`.
+      ValueError: if the arrays are not of one shape `[T, H, K]`, which to the nearest may differ in `H`.
     """
     rows, columns = np.asarray(rows, float), np.asarray(columns, float)
-    if rows.ndim != 3 or rows.shape != columns.shape:
-        raise ValueError(
-            f"arguments 'rows' and 'columns': want one shape [T, H, K], got {rows.shape} and {columns.shape}"
-        )
-    similarity = np.einsum("thk,uhk->tu", _normalize(rows), _normalize(columns)) / rows.shape[1]
+    compared = (0, 2) if to_nearest else (0, 1, 2)
+    if rows.ndim != 3 or columns.ndim != 3 or any(rows.shape[i] != columns.shape[i] for i in compared):
+        wanted = "[T, R, K] and [T, H, K]" if to_nearest else "one shape [T, H, K]"
+        raise ValueError(f"arguments 'rows' and 'columns': want {wanted}, got {rows.shape} and {columns.shape}")
+    rows, columns = _normalize(rows), _normalize(columns)
+    similarity: np.ndarray
+    if to_nearest:
+        similarity = np.einsum("trk,uhk->turh", rows, columns).max(axis=-1).mean(axis=-1)
+    else:
+        similarity = np.einsum("thk,uhk->tu", rows, columns) / rows.shape[1]
     is_later = np.triu(np.ones(similarity.shape, bool), k=1 if include_same_step else 0)
     return np.ma.masked_array(np.clip(similarity, -1, 1), is_later)
 
@@ -81,7 +90,9 @@ def _normalize(vectors: np.ndarray) -> np.ndarray:
     return directions
 
 
-def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool = False) -> Figure:
+def figure(
+    episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool = False, to_nearest: bool = False
+) -> Figure:
     """Draws the similarities of one episode, in four panels.
 
     Args:
@@ -89,6 +100,7 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
         each `[T, H, K]`. To show the writes, also `rate`, `[T, ...]`, and `error_before` and `error_after`, each `[T]`.
       title: the first line of the title.
       show_writes: whether to draw under the panels how strongly each step wrote, and how well.
+      to_nearest: whether reads do not belong to heads, of which there may be another number; see `cosine_similarity`.
 
     Returns:
       The figure, as wide as a page.
@@ -108,11 +120,18 @@ def figure(episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool =
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
     drawing = Figure(figsize=(_WIDTH, sum(heights) + beside), layout=layout, dpi=150)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
+    if to_nearest:
+        heads = f"\nmean over {episode['read_keys'].shape[1]} reads, each with the nearest of {num_heads} writes"
     drawing.suptitle(f"{title}\nCosine similarity of a step (row) with the steps before it (column){heads}", size=10.5)
     grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
     panels = [drawing.add_subplot(grid[row, column]) for row in (0, 1) for column in (0, 1)]
     for axes, (name, rows, columns, include_same_step) in zip(panels, _PANELS, strict=True):
-        values = cosine_similarity(episode[rows], episode[columns], include_same_step=include_same_step)
+        values = cosine_similarity(
+            episode[rows],
+            episode[columns],
+            include_same_step=include_same_step,
+            to_nearest=to_nearest and rows != columns,
+        )
         image = axes.imshow(values, cmap=matplotlib.colormaps["RdBu_r"], vmin=-1, vmax=1, interpolation="nearest")
         axes.set_facecolor("0.88")  # What is masked: no step to compare with.
         axes.set_title(name, size=9.5)

@@ -21,6 +21,18 @@ def test_agrees_with_a_loop(include_same_step):
                 assert result[t, u] == pytest.approx(sum(heads) / 3, abs=1e-12)
 
 
+def test_to_the_nearest_agrees_with_a_loop():
+    rng = np.random.default_rng(0)
+    rows, columns = rng.normal(size=(4, 2, 5)), rng.normal(size=(4, 3, 5))
+    columns[0, 1] = 2 * rows[2, 0]  # Found, by another read than that of its head's number.
+    result = similarity.cosine_similarity(rows, columns, include_same_step=True, to_nearest=True)
+    for t in range(4):
+        for u in range(t + 1):
+            cosines = [[a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for b in columns[u]] for a in rows[t]]
+            assert result[t, u] == pytest.approx(np.mean([max(of_read) for of_read in cosines]), abs=1e-12)
+        assert result.mask[t, t + 1 :].all()
+
+
 def test_parallel_opposite_and_zero_vectors():
     keys = np.array([[1.0, 2.0], [-3.0, -6.0], [0.0, 0.0], [2.0, 4.0]])[:, None]
     result = similarity.cosine_similarity(keys, keys, include_same_step=True)
@@ -31,6 +43,8 @@ def test_parallel_opposite_and_zero_vectors():
 def test_wrong_shapes_are_an_error():
     with pytest.raises(ValueError, match=r"want one shape \[T, H, K\], got \(2, 1, 3\) and \(2, 1, 4\)"):
         similarity.cosine_similarity(np.zeros((2, 1, 3)), np.zeros((2, 1, 4)), include_same_step=True)
+    with pytest.raises(ValueError, match=r"want \[T, R, K\] and \[T, H, K\], got \(2, 1, 3\) and \(2, 2, 4\)"):
+        similarity.cosine_similarity(np.zeros((2, 1, 3)), np.zeros((2, 2, 4)), include_same_step=True, to_nearest=True)
 
 
 def test_figure_has_four_titled_panels(episode):
@@ -56,6 +70,18 @@ def test_figure_has_four_titled_panels(episode):
     assert bar.get_xlabel() == "cosine similarity; at the axes: what was read at the step"
     assert figure.get_suptitle().startswith("MNM-p: an episode\n")
     assert figure.get_suptitle().endswith("mean over 2 heads")
+
+
+def test_a_memory_that_reads_in_a_chain_may_read_more_often_than_it_writes(episode):
+    episode |= {name: np.concatenate([episode[name]] * 2, axis=1) for name in ("read_keys", "read_values")}
+    with pytest.raises(ValueError, match="want one shape"):
+        similarity.figure(episode, "MNM-p")
+    figure = similarity.figure(episode, "MNM-p", to_nearest=True)
+    wanted = similarity.cosine_similarity(
+        episode["read_keys"], episode["write_keys"], include_same_step=True, to_nearest=True
+    )
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array().filled(9), wanted.filled(9))
+    assert figure.get_suptitle().endswith("mean over 4 reads, each with the nearest of 2 writes")
 
 
 def test_dollar_signs_are_drawn_as_they_are(episode):
