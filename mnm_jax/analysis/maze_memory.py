@@ -58,14 +58,18 @@ class Following(NamedTuple):
     """How an agent takes it that the reward is moved in the middle of an episode.
 
     Attributes:
+      found_before: `[T]`, the share of episodes in which the reward had been found after so many steps from the start.
+      found_after: `[T]`, that in which it had been found in its new place after so many steps from the move.
       before: `[K]`, the steps of each search before; see `lifetimes.steps_to_visits`.
-      after: `[K]`, of each search after the reward was moved.
-      arrivals_at_old: `[K]`, how often the agent comes to where the reward had been, in each search after the move, up
-        to as many as `after` has.
+      after: `[K]`, of each search after the reward was moved; none if it is not found in half of the episodes.
+      arrivals_at_old: `[K + 1]`, how often the agent comes to where the reward had been, in each search after the move
+        that at least half of the episodes begin, whether it ends or not.
       visits: after so many visits to the new place the agent needs at most half as long again as before the move, the
         mean over its searches but for the first; NaN if it never does.
     """
 
+    found_before: np.ndarray
+    found_after: np.ndarray
     before: np.ndarray
     after: np.ndarray
     arrivals_at_old: np.ndarray
@@ -246,8 +250,21 @@ def follow(
     is_at_old = np.all(positions[:, move_at:] == old[:, None], axis=-1)
     comes_to_old = is_at_old[:, 1:] & ~is_at_old[:, :-1] & (rewards[:, move_at:] <= 0)
     arrivals = [
-        comes_to_old[searches == k].sum() / max(1, (searches == k).any(axis=1).sum()) for k in range(len(after))
+        comes_to_old[searches == k].sum() / max(1, (searches == k).any(axis=1).sum()) for k in range(len(after) + 1)
     ]
     usual = before[1:].mean() if len(before) > 1 else np.nan
     follows = np.flatnonzero(after[1:] <= _FOLLOWS * usual)
-    return Following(before, after, np.array(arrivals), float(follows[0] + 1) if len(follows) else np.nan)
+    return Following(
+        found_before=_found(rewards[:, :move_at]),
+        found_after=_found(rewards[:, move_at:]),
+        before=before,
+        after=after,
+        arrivals_at_old=np.array(arrivals),
+        visits=float(follows[0] + 1) if len(follows) else np.nan,
+    )
+
+
+def _found(rewards: np.ndarray) -> np.ndarray:
+    """`[T]`, in which share of episodes `[N, T]` the reward had been found by each step."""
+    found: np.ndarray = np.maximum.accumulate(rewards > 0, axis=1).mean(axis=0)
+    return found

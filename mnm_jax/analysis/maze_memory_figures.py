@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from mnm_jax.analysis import panels, style
@@ -42,27 +43,36 @@ def knowledge(numbers: Mapping[str, Any]) -> Figure:
 
 
 def following(numbers: Mapping[str, Any]) -> Figure:
-    """What an agent does when the reward moves: the steps from visit to visit, and how often it goes to the old place.
+    """What an agent does when the reward moves: how soon it finds the new place, and how often it goes to the old one.
 
     Args:
       numbers: what `experiments.maze_memory` writes.
     """
     figure = Figure(figsize=(_WIDTH, 9.5), layout="constrained", dpi=150)
-    before, after, arrivals = figure.subplots(3, 1)
-    after.sharey(before)
-    for axes, name in ((before, "before"), (after, "after"), (arrivals, "arrivals_at_old")):
+    rows: list[Any] = [["found_before", "found_after"], ["before", "after"], ["arrivals_at_old", "arrivals_at_old"]]
+    all_axes: dict[str, Axes] = figure.subplot_mosaic(rows)
+    for name, axes in all_axes.items():
         _plot_agents(axes, numbers, "following", name, 1)
-    before.set_ylabel("steps since the visit before,\nor since the start")
-    before.set_xlabel("visit to the reward, since the start")
-    after.set_ylabel("steps since the visit before,\nor since the move")
-    after.set_xlabel("visit to the reward, since the move")
-    arrivals.set_ylabel("arrivals at the old place\n(mean of a search)")
-    arrivals.set_xlabel("search for the new place")
-    left_out = []
-    for axes in (before, after, arrivals):
         axes.set_ylim(bottom=0)
-        left_out += panels.name_ends(axes)
-    panels.legend(figure, left_out)
+    for left, right in rows[:2]:
+        all_axes[right].sharey(all_axes[left])
+    all_axes["found_before"].set(ylim=(0, 1.03), ylabel="reward found\n(fraction of episodes)")
+    all_axes["found_before"].set_xlabel("steps since the start")
+    all_axes["found_after"].set_xlabel("steps since the move")
+    all_axes["before"].set_ylabel("steps since the visit before,\nor since the start or the move")
+    all_axes["before"].set_xlabel("visit to the reward, since the start")
+    all_axes["after"].set_xlabel("visit to the reward, since the move")
+    all_axes["arrivals_at_old"].set_ylabel("arrivals at the old place\n(mean of a search)")
+    all_axes["arrivals_at_old"].set_xlabel("search for the new place")
+    if all(np.size(line.get_xdata()) == 0 for line in all_axes["after"].get_lines()):
+        all_axes["after"].set_xticks([])
+        all_axes["after"].annotate(
+            "not found in half of the episodes", (0.5, 0.5), xycoords="axes fraction", ha="center", size=panels.SMALL
+        )
+    for name in ("found_after", "after", "arrivals_at_old"):
+        panels.name_ends(all_axes[name])  # All of them are in the legend too.
+    looks = style.styles(list(numbers["agents"]))
+    panels.legend(figure, [Line2D([], [], **panels.line_of(look)) for look in looks.values()])
     middle = numbers["task"]["episode_length"] // 2
     _title(figure, numbers, f"The reward moves after {middle} steps: does the agent follow?")
     return figure
@@ -76,6 +86,8 @@ def _plot_agents(axes: Axes, numbers: Mapping[str, Any], part: str, name: str, s
         _plot(axes, seeds, start, looks[model], phase=i / len(looks))
     panels.finish(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.get_xlim()[1] < start + 1:
+        axes.set_xlim(start - 1, start + 1)
 
 
 def _plot(axes: Axes, seeds: Sequence[Sequence[float | None]], start: int, look: style.Style, *, phase: float) -> None:
@@ -86,7 +98,8 @@ def _plot(axes: Axes, seeds: Sequence[Sequence[float | None]], start: int, look:
             axes.plot(x, np.array(values, float), color=look.color, linewidth=0.5, alpha=0.5)
     length = min(map(len, seeds))
     mean = np.mean([np.array(values[:length], float) for values in seeds], axis=0)
-    axes.plot(np.arange(start, start + length), mean, **panels.line_of(look), markevery=panels.marks(phase))
+    marks = panels.marks(phase) if length > 1 else None  # A single point is a mark or nothing.
+    axes.plot(np.arange(start, start + length), mean, **panels.line_of(look), markevery=marks)
 
 
 def _title(figure: Figure, numbers: Mapping[str, Any], title: str) -> None:

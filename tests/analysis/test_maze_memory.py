@@ -93,12 +93,31 @@ def test_one_who_remembers_nothing_searches_as_long_after_the_move_as_ever():
     assert 10 < usual < 20
     assert abs(following.after[:4].mean() - usual) < 0.2 * usual
     # It comes to the old place about as often as to the new one; nothing moves it away from there.
-    assert len(following.arrivals_at_old) == len(following.after)
+    assert len(following.arrivals_at_old) == len(following.after) + 1
     assert 0.6 < following.arrivals_at_old[:4].mean() < 2
     assert following.visits == 1
+    assert len(following.found_before) == len(following.found_after) == 120
+    np.testing.assert_allclose(following.found_before[::20], following.found_after[::20], atol=0.15)
+    assert (np.diff(following.found_after) >= 0).all()
     for move_at in (0, 240):
         with pytest.raises(ValueError, match="move_at"):
             maze_memory.follow(task, Walker(), variables, jax.random.key(1), 2, move_at)
+
+
+def test_one_who_never_finds_the_new_place_has_no_search_to_show_but_is_seen_at_the_old_one(monkeypatch):
+    """It goes up and down beside the centre: the reward is there at first, and is moved away."""
+    rewards, positions = np.zeros((4, 8)), np.zeros((4, 9, 2))
+    rewards[:, 1] = 10
+    positions[:, [2, 4, 6, 8]] = 1
+    lives = maze_memory.MovedLifetime(rewards, positions[:, :9], np.ones((4, 2)))
+    monkeypatch.setattr(maze_memory, "_act", lambda *_: lives)
+    following = maze_memory.follow(TASK, None, None, None, 4, move_at=4)
+    np.testing.assert_array_equal(following.found_before, [0, 1, 1, 1])
+    np.testing.assert_array_equal(following.found_after, np.zeros(TASK.episode_length - 4)[:4])
+    np.testing.assert_array_equal(following.before, [2])
+    assert len(following.after) == 0
+    np.testing.assert_array_equal(following.arrivals_at_old, [2])
+    assert np.isnan(following.visits)
 
 
 def test_an_episode_is_shown_step_by_step():

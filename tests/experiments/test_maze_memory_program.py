@@ -8,7 +8,14 @@ from experiments import command_line, maze_memory
 
 SEED = {
     "knowledge": {"by_step": [0.1, 0.9], "by_visits": [0.2, 0.9], "chance": 0.125},
-    "following": {"before": [5.0, 2], "after": [9.0, 4], "arrivals_at_old": [2.0, 1], "visits": 2.0},
+    "following": {
+        "found_before": [0.0, 0.5, 1],
+        "found_after": [0.0, 0.2, 0.3],
+        "before": [5.0, 2],
+        "after": [],
+        "arrivals_at_old": [2.0],
+        "visits": None,
+    },
 }
 NUMBERS = {"task": {"size": 5, "episode_length": 6}, "episodes": 8, "agents": {"rnn": {"update": 3, "seeds": [SEED]}}}
 
