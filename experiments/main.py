@@ -23,6 +23,7 @@ PROGRAMS = (
     "recall",
     "train",
     "ask",
+    "export",
     "plot",
     "report",
     "recall_sizes",

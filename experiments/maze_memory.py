@@ -7,15 +7,16 @@ Every trained agent in a WORKDIR of `experiments.maze` lives for episodes of its
 after each step, or from the hidden state of one without a memory to read, the reward's cell is decoded linearly. Then
 the reward is moved in the middle of episodes. DIR gets
 
-- `maze_memory.json`: all the numbers;
+- `maze_memory.json`: all the numbers, and those that it has of other agents from before, in the same maze;
 - `knowledge.png`: how often the decoder is right, against steps and against visits to the reward;
-- `following.png`: the steps from visit to visit before the move and after it, and how often an agent goes to the old
-  place.
+- `following.png`: how soon the reward is found, and the steps from visit to visit, before the move and after it, and
+  how often an agent goes to the old place.
 """
 
 import dataclasses
 import json
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -98,6 +99,17 @@ def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
     return {"task": dataclasses.asdict(task), "episodes": num_episodes, "agents": agents}
 
 
+def _with_older(path: pathlib.Path, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Adds the agents that were measured before in the same maze, in as many episodes, and are not among the new."""
+    try:
+        older = json.loads(path.read_text())
+        is_alike = all(older[key] == numbers[key] for key in ("task", "episodes"))
+        agents = older["agents"] if is_alike else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        agents = {}
+    return numbers | {"agents": agents | numbers["agents"]}
+
+
 def main(argv: Sequence[str], given_output: str, formats: Sequence[str] = ("png",)) -> None:
     """Measures the agents in the working directories on the command line, if there are any, and draws the figures."""
     output = _paths.expand(given_output)
@@ -107,7 +119,7 @@ def main(argv: Sequence[str], given_output: str, formats: Sequence[str] = ("png"
     if len(argv) > 1:
         numbers = measure_all(argv[1:], _EPISODES.value)
         with command_line.writing_to(output):
-            write_whole(path, json.dumps(numbers, indent=1) + "\n")
+            write_whole(path, json.dumps(_with_older(path, numbers), indent=1) + "\n")
     try:
         numbers = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -53,6 +53,7 @@ class ModelSettings:
       relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`.
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
       num_chains: how many chains of reads it has side by side.
+      readout_size: width of the hidden layer of its readout; 0 for no readout.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
       normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
         are within their reach; see `writers.local`.
@@ -77,6 +78,7 @@ class ModelSettings:
     relation_size: int = 0
     num_reads: int = 3
     num_chains: int = 1
+    readout_size: int = 0
     hidden_size: int = 0
     normalized_rule: bool = False
     bounded_targets: bool = False
@@ -105,7 +107,7 @@ class ModelSettings:
             num_reads=self.num_reads,
             num_chains=self.num_chains,
         )
-        for option in ("relation_size", "hidden_size"):
+        for option in ("relation_size", "hidden_size", "readout_size"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{option} must not be negative, got {getattr(self, option)!r}")
         for option in ("rate_bias", "rate_scale", "embedding_scale"):
@@ -203,6 +205,7 @@ def build(
             num_heads=settings.num_heads,
             num_reads=settings.num_reads,
             num_chains=settings.num_chains,
+            readout_size=settings.readout_size,
             rate_bias=settings.rate_bias,
         )
     if writer is not None:

@@ -63,6 +63,7 @@ class ChainedControl(NamedTuple):
       write_relations: `[H, key_size - d]`.
       gates: `[2, H, (K + 1) C]`, how much of the entities and reads is added to each entity and value of a write.
       rate: `[H]`.
+      hidden: `[controller_size]`, `h_t`.
     """
 
     pending: Pending
@@ -73,10 +74,11 @@ class ChainedControl(NamedTuple):
     write_relations: jax.Array
     gates: jax.Array
     rate: jax.Array
+    hidden: jax.Array
 
 
 class ChainedMNM(WrittenCell):
-    """A cell that reads in a chain, answers from what was read alone, and then decides what to write.
+    """A cell that reads in a chain, answers from what was read, and then decides what to write.
 
     A key has two parts, an entity, which is as wide as a value, and a relation. With `e_t` the embedded input, `N(x)`
     the vector `x` divided by its root mean square, and `S(x) = x / sqrt(1 + mean_j x_j^2)`:
@@ -85,7 +87,9 @@ class ChainedMNM(WrittenCell):
     - `h_t = tanh(W_h e_t + b_h)`; from it `n_0 = N(tanh(.))`, and the relations `r_1` to `r_K` in the same way;
     - `n_i = S(f([n_{i-1} ; r_i]; phi_t))` for `i = 1 ... K`: what is read is, as it stands, the entity of the next key;
     - `y_t = W_o sum_i n_i + b_o`: the answer has to come from the memory. Of several chains, each with entities and
-      relations of its own, which do not see each other, the sums stand side by side;
+      relations of its own, which do not see each other, the sums stand side by side. With a readout, to this is added
+      `W_p tanh(W_q [h_t ; n_0 ; ... ; n_K] + b_q) + b_p`, so that reads may be compared with the question and with each
+      other, as "is A left of B" wants;
     - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
       `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
 
@@ -100,6 +104,7 @@ class ChainedMNM(WrittenCell):
       num_heads: `H`.
       num_reads: `K`.
       num_chains: `C`.
+      readout_size: width of the readout's hidden layer; 0 for no readout.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols or sentences; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
@@ -113,6 +118,7 @@ class ChainedMNM(WrittenCell):
     num_heads: int = 3
     num_reads: int = 3
     num_chains: int = 1
+    readout_size: int = 0
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
@@ -127,6 +133,8 @@ class ChainedMNM(WrittenCell):
             num_reads=self.num_reads,
             num_chains=self.num_chains,
         )
+        if self.readout_size:
+            _checks.check_positive(readout_size=self.readout_size)
         if self._relation_size < 1:
             raise ValueError(
                 f"memory_spec: a key is an entity, as wide as a value, and a relation, so key_size must exceed "
@@ -147,6 +155,9 @@ class ChainedMNM(WrittenCell):
             constant(self, "writer", self.writer.constants, self.memory_spec),
         )
         self.output = nn.Dense(self.output_size)
+        if self.readout_size:
+            self.readout_hidden = nn.Dense(self.readout_size)
+            self.readout = nn.Dense(self.output_size)
 
     @property
     def _relation_size(self) -> int:
@@ -192,6 +203,7 @@ class ChainedMNM(WrittenCell):
             write_relations=normalize(write_relations),
             gates=jnp.tanh(self.gates(hidden)).reshape(2, self.num_heads, -1),
             rate=nn.sigmoid(self.rate(hidden)),
+            hidden=hidden,
         )
 
     def write(self, control: ChainedControl, memory: PyTree) -> tuple[Change, dict[str, Any]]:
@@ -213,6 +225,9 @@ class ChainedMNM(WrittenCell):
             read_values.append(memory_lib.read(weights, read_keys[-1]))
             chain.append(normalize(read_values[-1], epsilon=1.0))
         output = self.output(jnp.sum(jnp.stack(chain[1:]), axis=0).ravel())
+        if self.readout_size:
+            seen = jnp.concatenate([control.hidden, *(entities.ravel() for entities in chain)])
+            output = output + self.readout(jnp.tanh(self.readout_hidden(seen)))
         keys, values, rate = control.pending
         trace = Trace(
             write_keys=keys,

@@ -6,7 +6,7 @@ _extras.require("mnm_jax.training", "training", "orbax", "tqdm")
 
 from mnm_jax._files import CONFIG
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved, SaveError
-from mnm_jax.training.configuration import Configuration, Loaded, load, trained_runs
+from mnm_jax.training.configuration import Configuration, Loaded, export, load, trained_runs
 from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, max_over_processes, place
 from mnm_jax.training.episodes import Episodes, check_dropout, held_out, sample_batch, unroll_example
 from mnm_jax.training.identity import describe, differences, explain, identify
@@ -51,6 +51,7 @@ __all__ = [
     "describe",
     "differences",
     "explain",
+    "export",
     "held_out",
     "identify",
     "load",

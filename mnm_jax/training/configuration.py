@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mnm_jax import _checks, _paths, models, tasks
 from mnm_jax._files import CONFIG, read_description, write_whole
@@ -184,6 +186,44 @@ def load(
     constants, chosen = saved.state["constants"], saved.state["best"] if best else saved.state
     variables = jax.tree.map(lambda leaf: leaf[i], {"params": chosen["params"], **constants})
     return Loaded(cell, variables, task, int(chosen["update"][i]), configuration)
+
+
+def export(directory: str | pathlib.Path, output: str | pathlib.Path, seeds: Sequence[int] | None = None) -> None:
+    """Writes what `load` needs of a run, and no more: a model to hand on, a fraction of the size of the run.
+
+    What only training needs is left out, so nobody can go on with it.
+
+    Args:
+      directory: what `load` takes, of a training program.
+      output: where to write `config.json`, the last checkpoint, and what the task has to be restored from; made if
+        there is none.
+      seeds: which seeds; `None` for all.
+
+    Raises:
+      ValueError: if this is no directory of a run, if the run has no such seed, or if no checkpoint of it is whole.
+      OSError: if `output` is not empty, or cannot be written to.
+    """
+    directory, output = _find_run(_paths.expand(directory)), _paths.expand(output)
+    configuration = Configuration.load(directory)
+    task, cell = configuration.task, configuration.cell()
+    try:
+        saved = Checkpoints(directory / CHECKPOINTS).load(
+            lambda identity: _shapes(task, cell, len(identity["seeds"])), is_part=True
+        )
+    except FileNotFoundError as error:
+        raise RestoreError(str(error)) from error
+    known = saved.identity["seeds"]
+    seeds = tuple(known) if seeds is None else tuple(seeds)
+    if not seeds or set(seeds) - set(known):
+        raise ValueError(f"{directory}: want some of the seeds {', '.join(map(str, known))}, got {list(seeds)}")
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()):
+        raise FileExistsError(f"{output} is not empty")
+    chosen = np.array([known.index(seed) for seed in seeds])
+    state = jax.tree.map(lambda leaf: leaf[chosen], saved.state)
+    dataclasses.replace(configuration, seeds=seeds).save(output)
+    update = int(max(state["update"]))
+    Checkpoints(output / CHECKPOINTS).save(update, state, saved.seconds, {**saved.identity, "seeds": list(seeds)})
 
 
 def _shapes(task: AnyTask, cell: nn.Module, num_seeds: int) -> PyTree:

@@ -17,6 +17,7 @@ FLAGS = {
     "train": (*TRAINING, "task"),
     "maze_memory": (*FIGURES, "episodes"),
     "ask": ("story", "seed"),
+    "export": ("output", "seeds"),
     "plot": FIGURES,
     "report": FIGURES,
     "recall_sizes": FIGURES,

@@ -1,6 +1,7 @@
 """The figures of what agents remember in the maze: where they are written, and in which formats."""
 
 import json
+from unittest import mock
 
 import pytest
 
@@ -27,6 +28,21 @@ def test_figures_are_drawn_again_in_every_format(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == list(map(str, paths))
     for path in paths:
         assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml"}[path.suffix])
+
+
+@pytest.mark.parametrize(("episodes", "known"), [(8, {"rnn", "lstm"}), (9, {"lstm"})])
+def test_agents_that_were_measured_before_in_the_same_episodes_stay(tmp_path, monkeypatch, episodes, known):
+    path = tmp_path / "maze_memory.json"
+    path.write_text(json.dumps(NUMBERS))
+    new = NUMBERS | {"episodes": episodes, "agents": {"lstm": {"update": 4, "seeds": [SEED]}}}
+    monkeypatch.setattr(maze_memory, "measure_all", lambda *_: new)
+    monkeypatch.setattr(maze_memory, "_EPISODES", mock.Mock(value=episodes))
+    for _ in range(2):
+        maze_memory.main(["maze_memory", "runs"], str(tmp_path))
+        assert json.loads(path.read_text())["agents"].keys() == known
+    path.write_text("{")  # Nothing to keep.
+    maze_memory.main(["maze_memory", "runs"], str(tmp_path))
+    assert json.loads(path.read_text()) == new
 
 
 def test_where_it_cannot_write_it_does_not_measure(tmp_path, monkeypatch):

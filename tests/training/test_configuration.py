@@ -171,3 +171,36 @@ def test_the_run_that_comes_with_the_package_loads_by_name_and_gets_its_metric()
     # Another machine rounds otherwise, and may miss or hit a word or two of a thousand.
     assert abs(accuracy - last["eval_word_accuracy"]) < 3e-3
     assert accuracy > 0.95
+
+
+def test_what_is_exported_is_loaded_as_the_run_is_and_is_smaller(trained, tmp_path):
+    _, directory = trained
+    seed = recall.SEEDS[-1]
+    training.export(directory, tmp_path / "new" / "lstm", [seed])
+    assert sorted(path.name for path in (tmp_path / "new" / "lstm").iterdir()) == ["checkpoints", "config.json"]
+    for best in (False, True):
+        wanted = training.load(directory, seed=seed, best=best)
+        exported = training.load(tmp_path / "new", best=best)  # The only seed is the first.
+        assert_equal(exported.variables, wanted.variables)
+        assert exported.update == wanted.update
+    assert exported.configuration == dataclasses.replace(wanted.configuration, seeds=(seed,))
+    with pytest.raises(ValueError, match=f"has no seed {recall.SEEDS[0]}; it has {seed}"):
+        training.load(tmp_path / "new", seed=recall.SEEDS[0])
+    names = set(training.Checkpoints(tmp_path / "new/lstm/checkpoints").load({}, is_part=True).identity)
+    assert names == set(training.Checkpoints(directory / "checkpoints").load({}, is_part=True).identity)
+    with pytest.raises(training.RestoreError, match="opt_state"):
+        training.run(recall.TASK, build("lstm"), recall.SETTINGS, [seed], tmp_path / "new" / "lstm")
+
+
+def test_what_cannot_be_exported_says_why(trained, tmp_path):
+    _, directory = trained
+    with pytest.raises(ValueError, match=r"lstm: want some of the seeds 0, 1(, \d)*, got \[0, 77\]"):
+        training.export(directory, tmp_path / "new", [0, 77])
+    with pytest.raises(ValueError, match=r"want some of the seeds .*, got \[\]"):
+        training.export(directory, tmp_path / "new", [])
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="is not empty"):
+        training.export(directory, tmp_path)
+    with pytest.raises(ValueError, match="none"):
+        training.export(tmp_path / "none", tmp_path / "new")
