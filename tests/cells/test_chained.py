@@ -77,7 +77,12 @@ def run_by_hand(params, num_chains):
         for both in normalize(relations.reshape(2, num_chains, 2)):
             read_values += [f(np.concatenate(key)) for key in zip(chains[-1], both, strict=True)]
             chains.append(normalize(np.stack(read_values[-num_chains:]), 1.0))
-        outputs.append(dense("output", np.ravel(chains[1] + chains[2])))
+        output = dense("output", np.ravel(chains[1] + chains[2]))
+        if "readout" in params:
+            output += dense(
+                "readout", np.tanh(dense("readout_hidden", np.concatenate([hidden, *map(np.ravel, chains)])))
+            )
+        outputs.append(output)
         gates, chain = np.tanh(dense("gates", hidden)).reshape(2, 2, -1), np.concatenate(chains)
         entities, values = (normalize(x.reshape(2, 3) + gate @ chain) for x, gate in zip((s, v), gates, strict=True))
         keys = np.concatenate([entities, normalize(r.reshape(2, 2))], axis=-1)
@@ -86,9 +91,9 @@ def run_by_hand(params, num_chains):
     return np.stack(outputs), np.stack(read_values).reshape(-1, 2 * num_chains, 3)
 
 
-@pytest.mark.parametrize("num_chains", [1, 2])
-def test_episode_equals_the_equations(num_chains):
-    cell = CELL.copy(num_chains=num_chains)
+@pytest.mark.parametrize(("num_chains", "readout_size"), [(1, 0), (2, 3)])
+def test_episode_equals_the_equations(num_chains, readout_size):
+    cell = CELL.copy(num_chains=num_chains, readout_size=readout_size)
     variables = draw_variables(cell, at(0))
     run = mnm.unroll(cell, variables, SENTENCES)
     outputs, read_values = run_by_hand(variables["params"], num_chains)
@@ -111,10 +116,13 @@ def test_an_episode_in_two_parts_is_the_whole_one(variables, run):
     chex.assert_trees_all_close(jnp.concatenate([first.outputs, second.outputs]), run.outputs, rtol=1e-5, atol=1e-6)
 
 
-def test_reversible_gradient_equals_plain(variables):
+def test_reversible_gradient_equals_plain():
+    cell = CELL.copy(readout_size=3)
+    variables = draw_variables(cell, at(0))
+
     def gradient(reversible):
         def loss(variables):
-            run = mnm.unroll(CELL, variables, SENTENCES, length=3, reversible=reversible)
+            run = mnm.unroll(cell, variables, SENTENCES, length=3, reversible=reversible)
             return jnp.sum(jnp.square(run.outputs)) + jnp.sum(run.trace.error_after)
 
         return jax.jit(jax.grad(loss))(variables)
@@ -140,6 +148,7 @@ def test_reads_start_with_entities_and_relations_of_writes():
         ({"writer": rules.titans()}, "ChainedMNM makes no gates"),
         ({"num_reads": 0}, "num_reads"),
         ({"num_chains": 0}, "num_chains"),
+        ({"readout_size": -1}, "readout_size"),
     ],
 )
 def test_names_the_option_at_fault(options, message):
@@ -150,7 +159,15 @@ def test_names_the_option_at_fault(options, message):
 def test_a_model_with_a_relation_is_chained():
     for normalized in (True, False):
         settings = models.ModelSettings(
-            4, 3, num_layers=2, num_heads=2, relation_size=2, hidden_size=4, num_reads=2, normalized_rule=normalized
+            *(4, 3),
+            num_layers=2,
+            num_heads=2,
+            relation_size=2,
+            hidden_size=4,
+            num_reads=2,
+            readout_size=5,
+            normalized_rule=normalized,
         )
         cell = models.build("mnm_p", settings, output_size=2, vocabulary_size=6, num_steps=4)
-        assert cell == CELL.copy(writer=mnm.writers.local(normalized=normalized), rate_bias=-2.0)
+        writer = mnm.writers.local(normalized=normalized)
+        assert cell == CELL.copy(writer=writer, readout_size=5, rate_bias=-2.0)
