@@ -57,7 +57,7 @@ def test_the_wheel_has_the_packages_the_programs_and_the_trained_runs(distributi
     assert {name.split("/")[0] for name in names} == {"mnm_jax", "experiments", metadata}
     assert {name for name in tracked if re.fullmatch(r"(mnm_jax|experiments)/.*\.py", name)} <= names
     assert {"mnm_jax/py.typed", "mnm_jax/tasks/babi/checksums.tsv"} <= names
-    for name in ("tiny", "babi_chained"):
+    for name in ("tiny", "babi_chained", "maze9_mnm_p"):
         assert any(re.fullmatch(rf"experiments/results/{name}/\w+/config.json", path) for path in names)
     assert "mnm-jax = experiments.main:run" in wheel.read(f"{metadata}/entry_points.txt").decode()
 
