@@ -15,21 +15,23 @@ from experiments import command_line
 from mnm_jax import _paths, training
 
 _USAGE = "usage: python -m experiments.export RUN --output=DIR [--seeds=0,1]"
-_SEEDS = flags.DEFINE_list("seeds", [], "Seeds to copy. (default: all)")
+_SEEDS = flags.DEFINE_list("seeds", None, "Seeds to copy; all if not given.")
 
 
-def main(argv: Sequence[str], given_output: str, given_seeds: Sequence[str]) -> None:
+def main(argv: Sequence[str], given_output: str, given_seeds: Sequence[str] | None) -> None:
     """Exports the run on the command line."""
     if len(argv) != 2:
         raise command_line.UsageError(_USAGE)
     try:
-        seeds = [int(seed) for seed in given_seeds]
+        seeds = None if given_seeds is None else [int(seed) for seed in given_seeds]
     except ValueError as error:
-        raise command_line.UsageError(f"--seeds={','.join(given_seeds)}: want numbers with commas between") from error
+        raise command_line.UsageError(
+            f"--seeds={','.join(given_seeds or ())}: want numbers with commas between"
+        ) from error
     output = _paths.expand(given_output)
     with command_line.writing_to(output):
         try:
-            training.export(argv[1], output, seeds or None)
+            training.export(argv[1], output, seeds)
         except ValueError as error:
             raise command_line.UsageError(error) from error
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())

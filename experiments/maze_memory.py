@@ -7,13 +7,14 @@ Every trained agent in a WORKDIR of `experiments.maze` lives for episodes of its
 after each step, or from the hidden state of one without a memory to read, the reward's cell is decoded linearly. Then
 the reward is moved in the middle of episodes. DIR gets
 
-- `maze_memory.json`: all the numbers, and those that it has of other agents from before, in the same maze;
+- `maze_memory.json`: all the numbers; those that it has of other agents, in the same maze and as many episodes, stay;
 - `knowledge.png`: how often the decoder is right, against steps and against visits to the reward;
 - `following.png`: how soon the reward is found, and the steps from visit to visit, before the move and after it, and
   how often an agent goes to the old place.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -69,12 +70,13 @@ def _without_nan(value: Any) -> Any:
     return None if math.isnan(value) else value
 
 
-def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
+def measure_all(workdirs: Sequence[str], num_episodes: int, maze: dict[str, Any] | None = None) -> dict[str, Any]:
     """What is measured of every agent in some working directories, with the maze that all of them share.
 
     Args:
       workdirs: the directories.
       num_episodes: of each agent.
+      maze: the fields of the maze that it has to be; `None` for any.
 
     Raises:
       UsageError: if there is no trained agent, if they are of different mazes, or if two are of one model.
@@ -91,6 +93,8 @@ def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
             if task is not None and task != of_seeds[0].task:
                 raise LoadError(f"{run.directory} has another maze than the others: {of_seeds[0].task}, not {task}")
             task = of_seeds[0].task
+            if maze not in (None, dataclasses.asdict(task)):
+                raise LoadError(f"{run.directory} has another maze than the agents in {_NUMBERS}: {task}, not {maze}")
             print(f"{run.directory}: update {of_seeds[0].update}, {len(run.seeds)} seeds", flush=True)
             agents[run.model] = measure(task, of_seeds, num_episodes)
     except (OSError, ValueError) as error:
@@ -99,15 +103,23 @@ def measure_all(workdirs: Sequence[str], num_episodes: int) -> dict[str, Any]:
     return {"task": dataclasses.asdict(task), "episodes": num_episodes, "agents": agents}
 
 
-def _with_older(path: pathlib.Path, numbers: dict[str, Any]) -> dict[str, Any]:
-    """Adds the agents that were measured before in the same maze, in as many episodes, and are not among the new."""
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """What `measure_all` gave, from its file.
+
+    Raises:
+      UsageError: if it cannot be read, or holds something else.
+    """
     try:
-        older = json.loads(path.read_text())
-        is_alike = all(older[key] == numbers[key] for key in ("task", "episodes"))
-        agents = older["agents"] if is_alike else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        agents = {}
-    return numbers | {"agents": agents | numbers["agents"]}
+        numbers: dict[str, Any] = json.loads(path.read_text())
+        seeds = [of_seed for agent in numbers["agents"].values() for of_seed in agent["seeds"]]
+        fields = {"knowledge": maze_memory.Knowledge._fields, "following": maze_memory.Following._fields}
+        for of_seed, (part, wanted) in itertools.product(seeds, fields.items()):
+            if missing := set(wanted) - set(of_seed[part]):
+                raise ValueError(f"'{part}' of an agent lacks {', '.join(sorted(missing))}")
+        return {key: numbers[key] for key in ("task", "episodes", "agents")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+        raise command_line.UsageError(f"{path} cannot be read: {reason}; {_USAGE}") from error
 
 
 def main(argv: Sequence[str], given_output: str, formats: Sequence[str] = ("png",)) -> None:
@@ -117,13 +129,18 @@ def main(argv: Sequence[str], given_output: str, formats: Sequence[str] = ("png"
         into = Output(output, formats)
     path = output / _NUMBERS
     if len(argv) > 1:
-        numbers = measure_all(argv[1:], _EPISODES.value)
+        older = _read(path) if path.exists() else None
+        if older is not None and older["episodes"] != _EPISODES.value:
+            raise command_line.UsageError(
+                f"--episodes={_EPISODES.value}: {path} has agents with {older['episodes']} episodes; want as many, or "
+                f"another --output"
+            )
+        numbers = measure_all(argv[1:], _EPISODES.value, None if older is None else older["task"])
+        if older is not None:
+            numbers["agents"] = older["agents"] | numbers["agents"]
         with command_line.writing_to(output):
-            write_whole(path, json.dumps(_with_older(path, numbers), indent=1) + "\n")
-    try:
-        numbers = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise command_line.UsageError(f"{path} cannot be read: {error}; {_USAGE}") from error
+            write_whole(path, json.dumps(numbers, indent=1) + "\n")
+    numbers = _read(path)
     with command_line.writing_to(output):
         into.figure("knowledge", maze_memory_figures.knowledge(numbers))
         into.figure("following", maze_memory_figures.following(numbers))

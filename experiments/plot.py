@@ -264,9 +264,8 @@ def _plot_similarities(into: Output, runs: Sequence[Run], *, show_writes: bool =
     for run in runs:
         if run.episode is not None:
             title = f"{labels[run.model].label}: one held-out episode, seed {run.seeds[0]}"
-            # In a chain any read may look for what any head wrote.
             is_chained = run.config.get("model", {}).get("relation_size", 0) > 0
-            figure = similarity.figure(run.episode, title, show_writes=show_writes, to_nearest=is_chained)
+            figure = similarity.figure(run.episode, title, show_writes=show_writes, is_chained=is_chained)
             into.figure(f"similarity_{run.directory.name}", figure)
     skipped = [run for run in runs if run.episode is None]
     if skipped:

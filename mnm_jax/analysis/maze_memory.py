@@ -58,8 +58,8 @@ class Following(NamedTuple):
     """How an agent takes it that the reward is moved in the middle of an episode.
 
     Attributes:
-      found_before: `[T]`, the share of episodes in which the reward had been found after so many steps from the start.
-      found_after: `[T]`, that in which it had been found in its new place after so many steps from the move.
+      found_before: `[move_at]`, the share of episodes in which the reward had been found after so many steps.
+      found_after: `[T - move_at]`, that in which it had been found in its new place so many steps after the move.
       before: `[K]`, the steps of each search before; see `lifetimes.steps_to_visits`.
       after: `[K]`, of each search after the reward was moved; none if it is not found in half of the episodes.
       arrivals_at_old: `[K + 1]`, how often the agent comes to where the reward had been, in each search after the move
@@ -214,7 +214,9 @@ def decode(remembered: Remembered, num_cells: int, train_share: float = 0.75) ->
         penalty = _RIDGE * np.eye(x.shape[1])
         weights = np.linalg.solve(x[:num_train].T @ x[:num_train] + penalty, x[:num_train].T @ targets[:num_train])
         is_right[:, step] = (x[num_train:] @ weights).argmax(axis=1) == cells[num_train:]
-    visits = np.cumsum(rewards[num_train:] > 0, axis=1)
+    is_visit = rewards[num_train:] > 0
+    # What is remembered at a step is of what was seen before its action: it cannot know of a visit at its end.
+    visits: np.ndarray = np.cumsum(is_visit, axis=1) - is_visit
     by_visits = []
     for count in range(visits.max() + 1):
         has = visits == count

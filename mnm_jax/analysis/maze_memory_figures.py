@@ -51,11 +51,12 @@ def following(numbers: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(_WIDTH, 9.5), layout="constrained", dpi=150)
     rows: list[Any] = [["found_before", "found_after"], ["before", "after"], ["arrivals_at_old", "arrivals_at_old"]]
     all_axes: dict[str, Axes] = figure.subplot_mosaic(rows)
-    for name, axes in all_axes.items():
-        _plot_agents(axes, numbers, "following", name, 1)
-        axes.set_ylim(bottom=0)
     for left, right in rows[:2]:
         all_axes[right].sharey(all_axes[left])
+    for name, axes in all_axes.items():
+        _plot_agents(axes, numbers, "following", name, 1)
+    for axes in all_axes.values():
+        axes.set_ylim(bottom=0)  # When all are drawn, for this fixes the upper limit too.
     all_axes["found_before"].set(ylim=(0, 1.03), ylabel="reward found\n(fraction of episodes)")
     all_axes["found_before"].set_xlabel("steps since the start")
     all_axes["found_after"].set_xlabel("steps since the move")

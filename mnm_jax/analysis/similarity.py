@@ -91,7 +91,7 @@ def _normalize(vectors: np.ndarray) -> np.ndarray:
 
 
 def figure(
-    episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool = False, to_nearest: bool = False
+    episode: Mapping[str, np.ndarray], title: str, *, show_writes: bool = False, is_chained: bool = False
 ) -> Figure:
     """Draws the similarities of one episode, in four panels.
 
@@ -100,18 +100,23 @@ def figure(
         each `[T, H, K]`. To show the writes, also `rate`, `[T, ...]`, and `error_before` and `error_after`, each `[T]`.
       title: the first line of the title.
       show_writes: whether to draw under the panels how strongly each step wrote, and how well.
-      to_nearest: whether reads do not belong to heads, of which there may be another number; see `cosine_similarity`.
+      is_chained: whether it is an episode of `cells.ChainedMNM`. Its reads, `[T, R, K]`, do not belong to heads, and
+        each counts with the nearest write; and what a step decides is written as the next one begins, so that it is
+        drawn where it was decided, and a step does not read it yet.
 
     Returns:
       The figure, as wide as a page.
 
     Raises:
-      ValueError: if the episode lacks one of the arrays.
+      ValueError: if the episode lacks one of the arrays, or they are of other shapes.
     """
     fields = FIELDS + WRITE_FIELDS * show_writes
     missing = [name for name in fields if name not in episode]
     if missing:
         raise ValueError(f"argument 'episode': wants the arrays {', '.join(fields)}; {', '.join(missing)} missing")
+    if is_chained:
+        written = ("write_keys", "write_values", *WRITE_FIELDS)
+        episode = {name: _one_earlier(array) if name in written else array for name, array in episode.items()}
     # A space would be an invisible label.
     labels = [str(label) if str(label).strip() else "\N{OPEN BOX}" for label in episode["labels"]]
     num_heads = episode["write_keys"].shape[1]
@@ -120,8 +125,9 @@ def figure(
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
     drawing = Figure(figsize=(_WIDTH, sum(heights) + beside), layout=layout, dpi=150)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
-    if to_nearest:
-        heads = f"\nmean over {episode['read_keys'].shape[1]} reads, each with the nearest of {num_heads} writes"
+    if is_chained:
+        heads = f"\nreads: mean over {episode['read_keys'].shape[1]}, each with the nearest of {num_heads} writes"
+        heads += f"; writes: mean over {num_heads} heads" * (num_heads > 1)
     drawing.suptitle(f"{title}\nCosine similarity of a step (row) with the steps before it (column){heads}", size=10.5)
     grid = drawing.add_gridspec(len(heights), 2, height_ratios=heights)
     panels = [drawing.add_subplot(grid[row, column]) for row in (0, 1) for column in (0, 1)]
@@ -129,8 +135,8 @@ def figure(
         values = cosine_similarity(
             episode[rows],
             episode[columns],
-            include_same_step=include_same_step,
-            to_nearest=to_nearest and rows != columns,
+            include_same_step=include_same_step and not is_chained,
+            to_nearest=is_chained and rows != columns,
         )
         image = axes.imshow(values, cmap=matplotlib.colormaps["RdBu_r"], vmin=-1, vmax=1, interpolation="nearest")
         axes.set_facecolor("0.88")  # What is masked: no step to compare with.
@@ -149,6 +155,11 @@ def figure(
         _label_steps(error_axes.xaxis, labels, 2 * _PANEL_INCHES)
         error_axes.set_xlabel("step (what was read)", size=8.5)
     return drawing
+
+
+def _one_earlier(array: np.ndarray) -> np.ndarray:
+    """What the next step did, at each step; not a number at the last one."""
+    return np.concatenate([array[1:], np.full_like(array[:1], np.nan, dtype=float)])
 
 
 def _label_steps(axis: Axis, labels: Sequence[str], inches: float) -> None:

@@ -87,9 +87,9 @@ class ChainedMNM(WrittenCell):
     - `h_t = tanh(W_h e_t + b_h)`; from it `n_0 = N(tanh(.))`, and the relations `r_1` to `r_K` in the same way;
     - `n_i = S(f([n_{i-1} ; r_i]; phi_t))` for `i = 1 ... K`: what is read is, as it stands, the entity of the next key;
     - `y_t = W_o sum_i n_i + b_o`: the answer has to come from the memory. Of several chains, each with entities and
-      relations of its own, which do not see each other, the sums stand side by side. With a readout, to this is added
-      `W_p tanh(W_q [h_t ; n_0 ; ... ; n_K] + b_q) + b_p`, so that reads may be compared with the question and with each
-      other, as "is A left of B" wants;
+      relations of its own, which do not see each other, the sums stand side by side. With a readout
+      `W_p tanh(W_q [h_t ; n_0 ; ... ; n_K] + b_q) + b_p` is added: reads can be compared with the question and with
+      each other, as "is A left of B" wants, but an answer may now pass the memory by;
     - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
       `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from mnm_jax import _checks, _paths, models, tasks
 from mnm_jax._files import CONFIG, read_description, write_whole
-from mnm_jax.training.checkpoint import Checkpoints, RestoreError
+from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved
 from mnm_jax.training.episodes import Episodes
 from mnm_jax.training.identity import differences, flatten, identify_model
 from mnm_jax.training.loop import CHECKPOINTS
@@ -173,12 +174,7 @@ def load(
         task, cell = configuration.task, configuration.cell()
     else:
         identity = identify_model(task, cell)
-    try:
-        saved = Checkpoints(directory / CHECKPOINTS).load(
-            lambda identity: _shapes(task, cell, len(identity["seeds"])), identity, is_part=True
-        )
-    except FileNotFoundError as error:
-        raise RestoreError(str(error)) from error
+    saved = _load_newest(directory, task, cell, identity)
     seeds = saved.identity["seeds"]
     if seed is not None and seed not in seeds:
         raise ValueError(f"{directory} has no seed {seed}; it has {', '.join(map(str, seeds))}")
@@ -200,30 +196,42 @@ def export(directory: str | pathlib.Path, output: str | pathlib.Path, seeds: Seq
       seeds: which seeds; `None` for all.
 
     Raises:
-      ValueError: if this is no directory of a run, if the run has no such seed, or if no checkpoint of it is whole.
-      OSError: if `output` is not empty, or cannot be written to.
+      ValueError: if this is no directory of a training program, if the run has no such seed, or one is named twice, or
+        if no checkpoint of it is whole (a `RestoreError`).
+      OSError: if `output` is not empty, or cannot be written to; nothing is left in it then.
     """
     directory, output = _find_run(_paths.expand(directory)), _paths.expand(output)
     configuration = Configuration.load(directory)
-    task, cell = configuration.task, configuration.cell()
-    try:
-        saved = Checkpoints(directory / CHECKPOINTS).load(
-            lambda identity: _shapes(task, cell, len(identity["seeds"])), is_part=True
-        )
-    except FileNotFoundError as error:
-        raise RestoreError(str(error)) from error
+    saved = _load_newest(directory, configuration.task, configuration.cell(), None)
     known = saved.identity["seeds"]
-    seeds = tuple(known) if seeds is None else tuple(seeds)
-    if not seeds or set(seeds) - set(known):
-        raise ValueError(f"{directory}: want some of the seeds {', '.join(map(str, known))}, got {list(seeds)}")
+    seeds = known if seeds is None else list(seeds)
+    if not seeds or not all(_checks.is_whole(seed) and seed in known for seed in seeds) or len(set(seeds)) < len(seeds):
+        wanted = f"some of {', '.join(map(str, known))}, each once, which {directory} has"
+        raise ValueError(f"argument 'seeds': want {wanted}; got {seeds!r}")
+    seeds = [int(seed) for seed in seeds]
     output.mkdir(parents=True, exist_ok=True)
     if any(output.iterdir()):
         raise FileExistsError(f"{output} is not empty")
     chosen = np.array([known.index(seed) for seed in seeds])
     state = jax.tree.map(lambda leaf: leaf[chosen], saved.state)
-    dataclasses.replace(configuration, seeds=seeds).save(output)
-    update = int(max(state["update"]))
-    Checkpoints(output / CHECKPOINTS).save(update, state, saved.seconds, {**saved.identity, "seeds": list(seeds)})
+    update, identity = int(max(state["update"])), {**saved.identity, "seeds": seeds}
+    try:
+        Checkpoints(output / CHECKPOINTS).save(update, state, saved.seconds, identity)
+        dataclasses.replace(configuration, seeds=tuple(seeds)).save(output)
+    except OSError:
+        # Half of a model would only stand in the way of the next attempt.
+        for path in output.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        raise
+
+
+def _load_newest(directory: pathlib.Path, task: AnyTask, cell: nn.Module, identity: dict[str, Any] | None) -> Saved:
+    """What is needed of the newest whole checkpoint of a run."""
+    checkpoints = Checkpoints(directory / CHECKPOINTS)
+    try:
+        return checkpoints.load(lambda saved: _shapes(task, cell, len(saved["seeds"])), identity, is_part=True)
+    except OSError as error:
+        raise RestoreError(str(error)) from error
 
 
 def _shapes(task: AnyTask, cell: nn.Module, num_seeds: int) -> PyTree:
@@ -253,6 +261,6 @@ def _find_run(directory: pathlib.Path) -> pathlib.Path:
         if not directory.exists():
             found += f"; the runs that come with the package are {', '.join(trained_runs())}"
         if (directory / CHECKPOINTS).is_dir():
-            found += "; what was trained by training.run itself wants the arguments task and cell"
+            found += "; what was trained by training.run itself is loaded with the arguments task and cell alone"
         raise ValueError(f"{directory} is not the directory of one run: {found}")
     return inside[0]

@@ -9,7 +9,7 @@ import pytest
 import mnm_jax as mnm
 from experiments import maze as program
 from mnm_jax import models
-from mnm_jax.analysis import maze_memory
+from mnm_jax.analysis import maze_memory, maze_memory_figures
 from mnm_jax.analysis.maze_memory import MovingMaze, Remembered
 from mnm_jax.tasks import MazeTask
 from mnm_jax.tasks.maze import Params
@@ -20,7 +20,7 @@ TASK = MazeTask(size=5, episode_length=12)
 
 
 def test_a_decoder_knows_what_was_remembered_and_nothing_before():
-    """From step 3 on the features are the one-hot cell; the reward is visited at step 5."""
+    """From step 3 on the features are the one-hot cell; the action of step 4 finds the reward."""
     rng = np.random.default_rng(0)
     cells = rng.integers(0, 8, 400)
     features = rng.normal(size=(400, 6, 8))
@@ -32,7 +32,7 @@ def test_a_decoder_knows_what_was_remembered_and_nothing_before():
     assert (knowledge.by_step[:3] < 0.3).all()
     assert knowledge.chance == 1 / 8
     assert knowledge.by_visits[1] == 1
-    np.testing.assert_allclose(knowledge.by_visits[0], knowledge.by_step[:4].mean())
+    np.testing.assert_allclose(knowledge.by_visits[0], knowledge.by_step[:5].mean())
     with pytest.raises(ValueError, match="train_share must leave episodes"):
         maze_memory.decode(Remembered(features, cells, rewards), 9, train_share=1.0)
 
@@ -109,11 +109,11 @@ def test_one_who_never_finds_the_new_place_has_no_search_to_show_but_is_seen_at_
     rewards, positions = np.zeros((4, 8)), np.zeros((4, 9, 2))
     rewards[:, 1] = 10
     positions[:, [2, 4, 6, 8]] = 1
-    lives = maze_memory.MovedLifetime(rewards, positions[:, :9], np.ones((4, 2)))
+    lives = maze_memory.MovedLifetime(rewards, positions, np.ones((4, 2)))
     monkeypatch.setattr(maze_memory, "_act", lambda *_: lives)
     following = maze_memory.follow(TASK, None, None, None, 4, move_at=4)
     np.testing.assert_array_equal(following.found_before, [0, 1, 1, 1])
-    np.testing.assert_array_equal(following.found_after, np.zeros(TASK.episode_length - 4)[:4])
+    np.testing.assert_array_equal(following.found_after, np.zeros(4))
     np.testing.assert_array_equal(following.before, [2])
     assert len(following.after) == 0
     np.testing.assert_array_equal(following.arrivals_at_old, [2])
@@ -134,3 +134,55 @@ def test_an_episode_is_shown_step_by_step():
     action = ("up", "down", "left", "right")[life.actions[-1]]
     last = f"step 12 of 12: {action}, visits {int(life.is_visit.sum())}, reward {life.rewards.sum():g}"
     assert pictures[-1].splitlines()[-1] == last
+
+
+def numbers_of(**agents):
+    """What `experiments.maze_memory` writes, of agents with so many seeds each."""
+    knowledge = {"by_step": [0.1, 0.5, 0.9], "by_visits": [0.2, None, 0.9], "chance": 0.125}
+    following = {
+        "found_before": [0.2, 0.9, 1.0],
+        "found_after": [0.1, 0.3, 0.6],
+        "before": [5.0, 2],
+        "after": [40.0, 4, 2],
+        "arrivals_at_old": [2.0, 1, 0, 0],
+        "visits": 2.0,
+    }
+    seed = {"knowledge": knowledge, "following": following}
+    of_agents = {name: {"update": 3, "seeds": [seed] * num_seeds} for name, num_seeds in agents.items()}
+    return {"task": {"size": 5, "episode_length": 6}, "episodes": 8, "agents": of_agents}, following
+
+
+def test_what_agents_know_and_whether_they_follow_is_drawn():
+    numbers, following = numbers_of(mnm_p=2, lstm=1)
+    about = "\nmaze of size 5, episodes of 6 steps; 1 to 2 seeds"
+    knowledge = maze_memory_figures.knowledge(numbers)
+    assert knowledge.get_suptitle().startswith(f"When does the agent know where the reward is?{about}")
+    drawn = maze_memory_figures.following(numbers)
+    assert drawn.get_suptitle().startswith(f"The reward moves after 3 steps: does the agent follow?{about}")
+    found_before, found_after, before, after, arrivals = drawn.axes
+    for axes in (*knowledge.axes, found_after, after, arrivals):
+        assert {"MNM-p", "LSTM"} <= {text.get_text() for text in axes.texts}
+    assert {text.get_text() for text in drawn.legends[0].get_texts()} == {"MNM-p", "LSTM"}
+    assert all(axes.get_xlabel() for axes in (*knowledge.axes, *drawn.axes))
+    assert all(axes.get_ylabel() for axes in (*knowledge.axes, found_before, before, arrivals))
+    for name, axes in zip(
+        ("found_before", "found_after", "before", "after", "arrivals_at_old"), drawn.axes, strict=True
+    ):
+        # The mean of both seeds of MNM-p is the thick line, and all of it is within the panel.
+        (line,) = [line for line in axes.get_lines() if line.get_label() == "MNM-p"]
+        np.testing.assert_array_equal(line.get_ydata(), following[name])
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_ylim()[1] >= max(following[name])
+    assert before.get_ylim() == after.get_ylim()
+    alone, _ = numbers_of(lstm=1)
+    assert maze_memory_figures.following(alone).get_suptitle().endswith("of 6 steps; 1 seed")
+
+
+def test_an_agent_that_does_not_find_the_new_place_has_a_panel_that_says_so():
+    numbers, following = numbers_of(mnm_p=1)
+    following |= {"after": [], "arrivals_at_old": [3.0]}
+    *_, after, arrivals = maze_memory_figures.following(numbers).axes
+    assert [text.get_text() for text in after.texts] == ["not found in half of the episodes"]
+    (line,) = arrivals.get_lines()
+    assert line.get_markevery() is None  # A line of one point is not seen.
+    assert arrivals.get_xlim() == (0, 2)

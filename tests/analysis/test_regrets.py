@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments import plot
-from mnm_jax.analysis import maze_memory_figures, regrets
+from mnm_jax.analysis import regrets
 from mnm_jax.analysis.runs import LoadError, load_runs
 
 NUM_PLAYS = 4
@@ -75,26 +75,3 @@ def test_a_damaged_file_is_named(workdir):
     (workdir / "rnn" / "regrets.npz").write_bytes(b"no archive")
     with pytest.raises(LoadError, match=r"rnn/regrets\.npz is not what the experiment writes"):
         plot.make_figures(workdir)
-
-
-def test_what_a_memory_does_in_the_maze_is_drawn():
-    knowledge = {"by_step": [0.1, 0.5, 0.9], "by_visits": [0.2, None, 0.9], "chance": 0.125}
-    following = {"before": [5.0, 2], "after": [9.0, 4, 2], "arrivals_at_old": [2.0, 1, 0], "visits": 2.0}
-    seed = {"knowledge": knowledge, "following": following}
-    agents = {"mnm_p": {"update": 3, "seeds": [seed, seed]}, "lstm": {"update": 3, "seeds": [seed]}}
-    numbers = {"task": {"size": 5, "episode_length": 6}, "episodes": 8, "agents": agents}
-    for draw, title in (
-        (maze_memory_figures.knowledge, "When does the agent know where the reward is?"),
-        (maze_memory_figures.following, "The reward moves after 3 steps: does the agent follow?"),
-    ):
-        figure = draw(numbers)
-        assert figure.get_suptitle().startswith(f"{title}\nmaze of size 5, episodes of 6 steps; 1 to 2 seeds")
-        for axes in figure.axes:
-            assert axes.get_xlabel()
-            assert axes.get_ylabel()
-            assert {"MNM-p", "LSTM"} <= {text.get_text() for text in axes.texts}
-    # The mean of both seeds of MNM-p is the thick line.
-    (line,) = [line for line in figure.axes[1].get_lines() if line.get_label() == "MNM-p"]
-    np.testing.assert_array_equal(line.get_ydata(), following["after"])
-    alone = {"lstm": agents["lstm"]}
-    assert maze_memory_figures.following({**numbers, "agents": alone}).get_suptitle().endswith("of 6 steps; 1 seed")

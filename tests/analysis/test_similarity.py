@@ -72,16 +72,26 @@ def test_figure_has_four_titled_panels(episode):
     assert figure.get_suptitle().endswith("mean over 2 heads")
 
 
-def test_a_memory_that_reads_in_a_chain_may_read_more_often_than_it_writes(episode):
+def test_a_memory_that_reads_in_a_chain_reads_more_often_and_writes_a_step_later(episode):
+    num_steps = len(episode["labels"])
     episode |= {name: np.concatenate([episode[name]] * 2, axis=1) for name in ("read_keys", "read_values")}
+    episode |= {"rate": np.arange(1.0, 1 + 2 * num_steps).reshape(num_steps, 2)}
+    episode |= {name: np.arange(float(num_steps)) for name in ("error_before", "error_after")}
     with pytest.raises(ValueError, match="want one shape"):
         similarity.figure(episode, "MNM-p")
-    figure = similarity.figure(episode, "MNM-p", to_nearest=True)
-    wanted = similarity.cosine_similarity(
-        episode["read_keys"], episode["write_keys"], include_same_step=True, to_nearest=True
+    figure = similarity.figure(episode, "MNM-p", is_chained=True, show_writes=True)
+    assert figure.get_suptitle().endswith(
+        "\nreads: mean over 4, each with the nearest of 2 writes; writes: mean over 2 heads"
     )
-    np.testing.assert_array_equal(figure.axes[0].images[0].get_array().filled(9), wanted.filled(9))
-    assert figure.get_suptitle().endswith("mean over 4 reads, each with the nearest of 2 writes")
+    reads, _, writes, *_, rate, error = (axes for axes in figure.axes)
+    decided = np.concatenate([episode["write_keys"][1:], np.full((1, 2, episode["write_keys"].shape[2]), np.nan)])
+    wanted = similarity.cosine_similarity(episode["read_keys"], decided, include_same_step=False, to_nearest=True)
+    np.testing.assert_array_equal(reads.images[0].get_array().filled(9), wanted.filled(9))
+    wanted = similarity.cosine_similarity(decided, decided, include_same_step=False)
+    assert np.ma.getmaskarray(writes.images[0].get_array())[-1].all()  # The last decision is not written any more.
+    np.testing.assert_array_equal(writes.images[0].get_array()[:-1].filled(9), wanted[:-1].filled(9))
+    np.testing.assert_allclose([bar.get_height() for bar in rate.patches][:-1], episode["rate"][1:].mean(axis=1))
+    np.testing.assert_array_equal(error.lines[0].get_ydata()[:-1], np.arange(1.0, num_steps))
 
 
 def test_dollar_signs_are_drawn_as_they_are(episode):

@@ -15,11 +15,12 @@ def test_the_model_is_copied_and_its_size_printed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "output", "seeds", "message"),
     [
-        (["export"], "new", [], "^usage: python -m experiments.export RUN --output=DIR"),
+        (["export"], "new", None, "^usage: python -m experiments.export RUN --output=DIR"),
         (["export", "tiny"], "new", ["one"], "^--seeds=one: want numbers with commas between$"),
-        (["export", "tiny"], "new", ["7"], r"want some of the seeds 0, got \[7\]$"),
-        (["export", "nothing"], "new", [], "nothing"),
-        (["export", "tiny"], ".", [], r"^--output=.* cannot be written to: .* is not empty$"),
+        (["export", "tiny"], "new", ["7"], r"want some of 0, each once, which .*/tiny/mnm_p has; got \[7\]$"),
+        (["export", "tiny"], "new", [], r"want some of 0, .* got \[\]$"),
+        (["export", "nothing"], "new", None, "nothing"),
+        (["export", "tiny"], ".", None, r"^--output=.* cannot be written to: .* is not empty$"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, argv, output, seeds, message):

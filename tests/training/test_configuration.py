@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import re
+import shutil
 
 import jax
 import numpy as np
@@ -192,15 +194,36 @@ def test_what_is_exported_is_loaded_as_the_run_is_and_is_smaller(trained, tmp_pa
         training.run(recall.TASK, build("lstm"), recall.SETTINGS, [seed], tmp_path / "new" / "lstm")
 
 
-def test_what_cannot_be_exported_says_why(trained, tmp_path):
+@pytest.mark.parametrize("seeds", [[0, 77], [], [0, 0], [1.0], [True], ["0"]], ids=str)
+def test_seeds_that_cannot_be_exported_are_refused(trained, tmp_path, seeds):
     _, directory = trained
-    with pytest.raises(ValueError, match=r"lstm: want some of the seeds 0, 1(, \d)*, got \[0, 77\]"):
-        training.export(directory, tmp_path / "new", [0, 77])
-    with pytest.raises(ValueError, match=r"want some of the seeds .*, got \[\]"):
-        training.export(directory, tmp_path / "new", [])
+    message = rf"argument 'seeds': want some of 0, 1(, \d)*, each once, which .*lstm has; got {re.escape(repr(seeds))}$"
+    with pytest.raises(ValueError, match=message):
+        training.export(directory, tmp_path / "new", seeds)
     assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_exported_says_why_and_leaves_nothing(trained, tmp_path, monkeypatch):
+    _, directory = trained
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="is not empty"):
         training.export(directory, tmp_path)
-    with pytest.raises(ValueError, match="none"):
+    with pytest.raises(ValueError, match=r"none is not the directory of one run: no config\.json in it"):
         training.export(tmp_path / "none", tmp_path / "new")
+    shutil.copytree(directory, tmp_path / "own", ignore=shutil.ignore_patterns("config.json"))
+    with pytest.raises(ValueError, match=r"trained by training\.run itself is loaded with the arguments task and cell"):
+        training.export(tmp_path / "own", tmp_path / "new")
+    shutil.copytree(directory, tmp_path / "empty", ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(training.RestoreError, match="no checkpoint in"):
+        training.export(tmp_path / "empty", tmp_path / "new")
+
+    def save(self, directory):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Configuration, "save", save)
+        with pytest.raises(OSError, match="No space left on device"):
+            training.export(directory, tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+    training.export(directory, tmp_path / "new", np.array(recall.SEEDS[:1]))
+    assert training.load(tmp_path / "new").configuration.seeds == recall.SEEDS[:1]
