@@ -1,7 +1,9 @@
+import json
 import pathlib
 import re
 
 import pytest
+from matplotlib.figure import Figure
 
 from experiments import command_line, plot
 from mnm_jax.analysis.runs import LoadError
@@ -20,6 +22,21 @@ def test_makes_every_figure(write_run, tmp_path, capsys):
         f"{tmp_path}/generalization.png: without lstm, for there is no (whole) generalization.jsonl",
         f"{tmp_path}/similarity_*.png: without lstm, for there is no episode.npz",
     ]
+
+
+def test_a_run_that_reads_in_a_chain_is_drawn_as_one(write_run, monkeypatch):
+    directory = write_run("mnm_p", [[0.1, 0.9]], num_pairs=(), episode=True)
+    drawn = []
+    monkeypatch.setattr(
+        plot.similarity, "figure", lambda *_, **options: drawn.append(options["is_chained"]) or Figure()
+    )
+    for relation_size in (None, 0, 2):
+        description = json.loads((directory / "config.json").read_text())
+        if relation_size is not None:  # Runs of before have no such setting.
+            description["config"]["model"] = {"relation_size": relation_size}
+        (directory / "config.json").write_text(json.dumps(description))
+        plot.make_figures(directory.parent)
+    assert drawn == [False, False, True]
 
 
 def test_same_files_same_bytes_in_every_format(write_run, tmp_path):

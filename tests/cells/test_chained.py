@@ -171,3 +171,9 @@ def test_a_model_with_a_relation_is_chained():
         cell = models.build("mnm_p", settings, output_size=2, vocabulary_size=6, num_steps=4)
         writer = mnm.writers.local(normalized=normalized)
         assert cell == CELL.copy(writer=writer, readout_size=5, rate_bias=-2.0)
+
+
+@pytest.mark.parametrize("option", ["relation_size", "hidden_size", "readout_size"])
+def test_settings_name_the_size_that_is_negative(option):
+    with pytest.raises(ValueError, match=f"^{option} must not be negative, got -1$"):
+        models.ModelSettings(4, 3, **{option: -1})
