@@ -52,7 +52,9 @@ def test_a_run_leaves_what_load_reads(trained):
 
 def test_what_load_cannot_read_is_refused(trained, tmp_path):
     *_, directory = trained
-    with pytest.raises(ValueError, match=r"what was trained by training.run itself wants the arguments task and cell$"):
+    with pytest.raises(
+        ValueError, match=r"what was trained by training.run itself is loaded with the arguments task and cell alone$"
+    ):
         training.load(directory)
     with pytest.raises(ValueError, match=r"^task and cell go together: give both"):
         training.load(directory, cell=CELL)
