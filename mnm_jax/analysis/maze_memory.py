@@ -214,9 +214,8 @@ def decode(remembered: Remembered, num_cells: int, train_share: float = 0.75) ->
         penalty = _RIDGE * np.eye(x.shape[1])
         weights = np.linalg.solve(x[:num_train].T @ x[:num_train] + penalty, x[:num_train].T @ targets[:num_train])
         is_right[:, step] = (x[num_train:] @ weights).argmax(axis=1) == cells[num_train:]
-    is_visit = rewards[num_train:] > 0
     # What is remembered at a step is of what was seen before its action: it cannot know of a visit at its end.
-    visits: np.ndarray = np.cumsum(is_visit, axis=1) - is_visit
+    visits = _visits_before(rewards[num_train:])
     by_visits = []
     for count in range(visits.max() + 1):
         has = visits == count
@@ -248,7 +247,7 @@ def follow(
     lives = _act(MovingMazeTask(**fields, move_at=move_at), cell, variables, rng, num_episodes)
     rewards, positions, old = (np.asarray(x) for x in lives)
     before, after = steps_to_visits(rewards[:, :move_at]), steps_to_visits(rewards[:, move_at:])
-    searches: np.ndarray = np.cumsum(rewards[:, move_at:] > 0, axis=1) - (rewards[:, move_at:] > 0)
+    searches = _visits_before(rewards[:, move_at:])
     is_at_old = np.all(positions[:, move_at:] == old[:, None], axis=-1)
     comes_to_old = is_at_old[:, 1:] & ~is_at_old[:, :-1] & (rewards[:, move_at:] <= 0)
     arrivals = [
@@ -264,6 +263,13 @@ def follow(
         arrivals_at_old=np.array(arrivals),
         visits=float(follows[0] + 1) if len(follows) else np.nan,
     )
+
+
+def _visits_before(rewards: np.ndarray) -> np.ndarray:
+    """`[N, T]`, how often the reward had been visited before each step of episodes `[N, T]`."""
+    is_visit = rewards > 0
+    visits: np.ndarray = np.cumsum(is_visit, axis=1) - is_visit
+    return visits
 
 
 def _found(rewards: np.ndarray) -> np.ndarray:
