@@ -6,7 +6,7 @@ a story in which Mary is called Sandra, and Sandra Mary, is as true as the one i
 Axes: `V` symbols, `A` answers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import jax
@@ -51,12 +51,13 @@ class Names(NamedTuple):
     answer_of: np.ndarray
 
 
-def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket]) -> Names:
+def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket], exempt: Collection[int] = ()) -> Names:
     """Finds the names of each task among the words that its own episodes have.
 
     Args:
       vocabulary: of the episodes.
       buckets: all episodes to be trained on.
+      exempt: tasks in which nothing is to be exchanged.
     """
     symbols = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
     answers = {answer: i for i, answer in enumerate(vocabulary.answers)}
@@ -68,7 +69,7 @@ def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket]) -> Names:
             inputs, targets = (x[bucket.tasks == task] for x in (bucket.inputs, bucket.targets))
             read[task].update(vocabulary.symbols[i] for i in np.unique(inputs[inputs != NO_SYMBOL]))
             answered[task].update(vocabulary.answers[i] for i in np.unique(targets[targets != NO_ANSWER]))
-    for task in TASK_NAMES:
+    for task in set(TASK_NAMES).difference(exempt):
         # Where a pronoun may mean them, women stay women and men stay men.
         people = (WOMEN, MEN) if read[task] & _PRONOUNS else (WOMEN + MEN,)
         for group in (*people, *GROUPS):

@@ -47,6 +47,8 @@ class Babi:
       emphasis: see `emphasized`.
       exchange_names: whether what people, places and things are called is drawn anew for each episode of training; see
         `exchange`. Validation and test are as they are.
+      exchange_except: tasks whose episodes it leaves as they are; kept in ascending order, without those that are not
+        among `tasks`.
       validation_seed: chooses the training stories that are held out for validation.
       archive_sha256: of the archive that it is made from.
     """
@@ -57,6 +59,7 @@ class Babi:
     emphasized: tuple[int, ...] = ()
     emphasis: float = 3.0
     exchange_names: bool = False
+    exchange_except: tuple[int, ...] = ()
     validation_seed: int = 0
     archive_sha256: str = OFFICIAL_SHA256
 
@@ -68,7 +71,9 @@ class Babi:
         stories.check_tasks(self.tasks)
         # A configuration file has lists, which cannot be hashed.
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
-        object.__setattr__(self, "emphasized", tuple(sorted(set(map(int, self.emphasized)) & set(self.tasks))))
+        for name in ("emphasized", "exchange_except"):
+            chosen = set(map(int, getattr(self, name))) & set(self.tasks)
+            object.__setattr__(self, name, tuple(sorted(chosen)))
         if not 0 < self.emphasis < math.inf:
             raise ValueError(f"emphasis must be above 0 and finite, got {self.emphasis!r}")
 
@@ -215,7 +220,7 @@ _formats: dict[Babi, Format] = {}
 
 def _load(task: Babi) -> Data:
     # Episodes are the same whatever training makes of their names.
-    return _load_once(dataclasses.replace(task, exchange_names=False))
+    return _load_once(dataclasses.replace(task, exchange_names=False, exchange_except=()))
 
 
 @functools.lru_cache(maxsize=4)
@@ -232,7 +237,7 @@ def _load_once(task: Babi) -> Data:
 
 @functools.lru_cache(maxsize=4)
 def _find_names(task: Babi) -> Names:
-    return find_names(task.format.vocabulary, task.buckets)
+    return find_names(task.format.vocabulary, task.buckets, task.exchange_except)
 
 
 def _draw_rows(split: Split, task: int, key: Sequence[int], count: int) -> list[np.ndarray]:

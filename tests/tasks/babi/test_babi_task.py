@@ -26,6 +26,7 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
     assert task.tasks == (2, 5)
     assert hash(task) == hash(Babi((2, 5)))
     assert Babi([5, 2], emphasized=[7, 5, 2]).emphasized == (2, 5)
+    assert Babi([5, 2], exchange_except=[7, 5, 2]).exchange_except == (2, 5)
     assert tasks.TASKS["babi"] is Babi
 
 

@@ -1,5 +1,7 @@
 """Names exchanged for one another in the episodes that training draws."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -111,15 +113,28 @@ def test_what_is_kept_is_kept_whichever_of_its_group_it_is(bucket, monkeypatch):
     assert groups[mary] == groups[sandra]
 
 
+def test_a_task_can_be_left_as_it_is(bucket):
+    chosen, all_of_them = (find_names(VOCABULARY, [bucket], exempt).groups for exempt in ((1, 5), ()))
+    for task in range(len(chosen)):
+        expected = np.arange(len(VOCABULARY.symbols)) if task in (1, 5) else all_of_them[task]
+        assert np.array_equal(chosen[task], expected)
+    assert not np.array_equal(chosen[1], all_of_them[1])
+
+
 def test_training_draws_them_and_validation_does_not(archive, tmp_path, monkeypatch):
     monkeypatch.setenv("BABI_ARCHIVE", str(archive))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("mnm_jax.tasks.babi.exchange.GROUPS", (("ada", "ben", "cleo", "dan"),))
-    plain, exchanging = (
-        Babi((1,), "en", archive_sha256=sha256(archive), exchange_names=exchanges) for exchanges in (False, True)
+    task = Babi((1,), "en", archive_sha256=sha256(archive))
+    plain, exchanging, exempt = (
+        dataclasses.replace(task, **options)
+        for options in ({}, {"exchange_names": True}, {"exchange_names": True, "exchange_except": (1,)})
     )
     rngs = jax.random.split(jax.random.key(0), 50)
-    texts = [{task.describe(task.sample(rng, task.buckets[-1])) for rng in rngs} for task in (plain, exchanging)]
+    texts = [
+        {task.describe(task.sample(rng, task.buckets[-1])) for rng in rngs} for task in (plain, exchanging, exempt)
+    ]
     assert texts[0] < texts[1]
+    assert texts[2] == texts[0]
     for one, other in zip(plain.held_out(0, 4), exchanging.held_out(0, 4), strict=True):
         assert all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
