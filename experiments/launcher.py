@@ -35,7 +35,11 @@ _MAX_MINUTES = flags.DEFINE_float(
 )
 _RESUME = flags.DEFINE_bool("resume", False, "Go on in a workdir that exists, with the configuration that it holds.")
 _PARALLEL = flags.DEFINE_enum(
-    "parallel", "none", training.PARALLEL, "Share nothing, the episodes of an update, or the seeds over all devices."
+    "parallel",
+    "none",
+    training.PARALLEL,
+    "On one device all seeds side by side, or one after the other; over all devices the episodes of an update, or the "
+    "seeds.",
 )
 _SAVE_MINUTES = flags.DEFINE_float("save_minutes", 5.0, "Minutes between two checkpoints.")
 _SAVE_UPDATES = flags.DEFINE_integer("save_updates", None, "Checkpoints also at the multiples of this.", lower_bound=1)

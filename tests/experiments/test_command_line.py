@@ -136,7 +136,7 @@ WRONG = {
     ),
     "no such sharing": (
         ["--workdir=new", "--parallel=all"],
-        "--parallel=all: value should be one of <none.data.seeds>",
+        "--parallel=all: value should be one of <none.in_turn.data.seeds>",
     ),
     "no such way to go on": (
         ["--workdir=new", "--on_nonfinite=hope"],

@@ -59,7 +59,7 @@ def test_help_says_what_the_defaults_are_and_which_is_which(pages):
     assert re.search(r"--num_seeds=SEEDS .*\(default 3\)", page)
     assert "[--num_seeds=3]" in page
     assert re.search(r"--data=en\|en-10k +1,000 training questions of each task, or 10,000", page)
-    assert "--parallel=none|data|seeds" in page
+    assert "--parallel=none|in_turn|data|seeds" in page
     assert "--config=NAME, single if not given" in page
     assert all(f"`{name}`: " in page for name in ("single", "joint", "tiny"))
 

@@ -96,19 +96,22 @@ def run(directory, stages):
 def main(directory):
     one, *alone = train("none", SEEDS, *((seed,) for seed in SEEDS))
     (seeds,) = train("seeds", SEEDS)
+    (in_turn,) = train("in_turn", SEEDS)
     (data,) = train("data", SEEDS)
     precise = [params for parallel in ("none", "data") for params in train(parallel, SEEDS, dtype=np.float64)]
+    alone = jax.tree.map(lambda *parts: np.concatenate(parts), *alone)
     results = {
         "data": distance(one, data),
         "data_float64": distance(*precise),
         "seeds": distance(one, seeds),
-        "seeds_equal_seeds_alone": is_same(seeds, jax.tree.map(lambda *parts: np.concatenate(parts), *alone)),
+        "seeds_equal_seeds_alone": is_same(seeds, alone),
+        "seeds_in_turn_equal_seeds_alone": is_same(in_turn, alone),
     }
     results["evaluation"] = distance(evaluate("none"), evaluate("data"))
     on_bucket = [train_on_bucket(parallel) for parallel in training.PARALLEL]
     results["bucket"] = [distance(on_bucket[0], params) for params in on_bucket[1:]]
     results["stages"] = []
-    for parallel in ("data", "seeds"):
+    for parallel in training.PARALLEL[1:]:
         *_, report = run(directory / parallel, ["none", parallel, "none"])
         results["stages"].append(
             {

@@ -69,6 +69,10 @@ def test_seeds_over_devices_train_bit_for_bit_as_each_would_alone(results):
     assert results["seeds"] <= 1e-5
 
 
+def test_seeds_in_turn_train_bit_for_bit_as_each_would_alone(results):
+    assert results["seeds_in_turn_equal_seeds_alone"]
+
+
 def test_a_run_goes_on_with_other_devices_than_it_began_with(results):
     for stages in results["stages"]:
         assert stages["distance"] <= 1e-4
@@ -83,7 +87,7 @@ def test_a_run_goes_on_with_other_devices_than_it_began_with(results):
         ("data", 12, 1, "batch_size=12 cannot be shared out evenly over 8 devices; the nearest that can: 8 or 16$"),
         ("data", 3, 8, "batch_size=3 cannot be shared out evenly over 8 devices; the nearest that can: 8$"),
         ("seeds", 1, 17, "num_seeds=17 cannot be shared out evenly over 8 devices; the nearest that can: 16 or 24$"),
-        ("all", 8, 8, "parallel must be one of 'none', 'data', 'seeds', got 'all'$"),
+        ("all", 8, 8, "parallel must be one of 'none', 'in_turn', 'data', 'seeds', got 'all'$"),
     ],
 )
 def test_what_cannot_be_shared_out_evenly_is_refused_with_what_can(
@@ -97,7 +101,7 @@ def test_what_cannot_be_shared_out_evenly_is_refused_with_what_can(
 
 def test_what_can_be_shared_out_is_not_refused(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 8)
-    for parallel, batch_size, num_seeds in (("data", 16, 3), ("seeds", 3, 16), ("none", 3, 3)):
+    for parallel, batch_size, num_seeds in (("data", 16, 3), ("seeds", 3, 16), ("none", 3, 3), ("in_turn", 3, 3)):
         assert training.check_divisible(parallel, training.TrainingSettings(1, batch_size), num_seeds) is None
 
 
@@ -113,7 +117,9 @@ def test_processes_agree_on_numbers_of_any_size_exactly(monkeypatch):
     assert training.max_over_processes(values) == values
 
 
-def test_one_device_for_several_processes_is_refused(monkeypatch):
+@pytest.mark.parametrize("parallel", ["none", "in_turn"])
+def test_one_device_for_several_processes_is_refused(parallel, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match="parallel='none' uses one device, but there are several processes; want"):
-        training.check_divisible("none", training.TrainingSettings(num_updates=1), 1)
+    message = f"parallel='{parallel}' uses one device, but there are several processes; want"
+    with pytest.raises(ValueError, match=message):
+        training.check_divisible(parallel, training.TrainingSettings(num_updates=1), 1)

@@ -233,7 +233,7 @@ def test_impossible_settings_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"parallel": "all"}, "parallel must be one of 'none', 'data', 'seeds', got 'all'"),
+        ({"parallel": "all"}, "parallel must be one of 'none', 'in_turn', 'data', 'seeds', got 'all'"),
         ({"keep": 0}, "keep must be a whole number of at least 1, got 0"),
         ({"save_updates": 0}, "save_updates must be a whole number of at least 1, got 0"),
         ({"save_minutes": 0.0}, "save_minutes must be a number above 0, got 0.0"),
