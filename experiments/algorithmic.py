@@ -5,7 +5,7 @@
         [--resume]
 
 NAME is a task, `copy`, `repeat_copy`, `double_copy`, `associative_recall` or `priority_sort`, at its published sizes,
-or `copy_small` and so on, at sizes for a CPU. Each model is trained with all its seeds side by side and leaves its
+or `copy_small` and so on, at sizes for a CPU. Each model is trained with all its seeds and leaves its
 files in DIR/MODEL; figures and tables go to DIR.
 """
 

@@ -5,7 +5,7 @@
         [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
     python -m experiments.babi --ask=DIR/MODEL [--story=FILE] [--seed=SEED]
 
-The tasks of one run are trained together. Each model is trained with all its seeds side by side and leaves its files in
+The tasks of one run are trained together. Each model is trained with all its seeds and leaves its files in
 DIR/MODEL; figures and tables go to DIR. The archive `tasks_1-20_v1-2.tar.gz`, or a directory into which it was
 extracted, is the one that `--babi_archive` or the environment variable BABI_ARCHIVE names; else it is downloaded.
 
@@ -126,9 +126,7 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     cell, seeds = configuration.cell(), []
     for i, seed in enumerate(configuration.seeds):
         of_seed = jax.tree.map(lambda leaf, i=i: leaf[i], variables)
-        # Where training draws other names, it has more than its files have.
-        is_seen = None if task.exchange_names else task.loaded.is_seen["test"]
-        counts = count_errors(cell, of_seed, task.loaded.test, is_seen)
+        counts = count_errors(cell, of_seed, task.loaded.test, task.is_seen_in_test)
         seeds.append(
             {
                 "seed": seed,

@@ -4,7 +4,7 @@
         [--models=mnm_p,mnm_g,lstm,salu,attention,rnn,plastic,modplast,modul] [--num_seeds=3] [--config.KEY=VALUE ...]
         [--max_minutes=M] [--resume]
 
-Each agent is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.
+Each agent is trained with all its seeds and leaves its files in DIR/MODEL; figures and tables go to DIR.
 When a training ends, its agents play test episodes with the last parameters. They are compared with random play, with
 the best arm, known from the start, and with the Bayes-optimal policy, all three exactly.
 """

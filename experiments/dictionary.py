@@ -3,7 +3,7 @@
     python -m experiments.dictionary --workdir=DIR [--config=NAME]
         [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
 
-Each model is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.
+Each model is trained with all its seeds and leaves its files in DIR/MODEL; figures and tables go to DIR.
 A writer of your own is a model too: `--models=my_module:my_writer`, a function that makes a `mnm_jax.writers.Writer`.
 
 For example:

@@ -1,6 +1,6 @@
 """What every training program has in common: its flags, its checks, and the way from one model to the next.
 
-Each model is trained with all its seeds side by side and leaves its files in WORKDIR/MODEL; figures and tables go to
+Each model is trained with all its seeds and leaves its files in WORKDIR/MODEL; figures and tables go to
 WORKDIR. See `mnm_jax.training.run` for the files of a model.
 """
 
@@ -28,7 +28,7 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A NAME of those below, or FILE:NAME of your own; --config.KEY=VALUE sets any value of it."
 )
 _MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
-_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained side by side.", lower_bound=1)
+_NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained together.", lower_bound=1)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for metrics, checkpoints and figures.")
 _MAX_MINUTES = flags.DEFINE_float(
     "max_minutes", float("inf"), "Time for training, shared evenly by the models not yet finished.", lower_bound=0
@@ -38,8 +38,8 @@ _PARALLEL = flags.DEFINE_enum(
     "parallel",
     "none",
     training.PARALLEL,
-    "On one device all seeds side by side, or one after the other; over all devices the episodes of an update, or the "
-    "seeds.",
+    "Seeds on one device side by side (none) or one after the other (in_turn), or over devices (seeds), or episodes "
+    "over devices (data).",
 )
 _SAVE_MINUTES = flags.DEFINE_float("save_minutes", 5.0, "Minutes between two checkpoints.")
 _SAVE_UPDATES = flags.DEFINE_integer("save_updates", None, "Checkpoints also at the multiples of this.", lower_bound=1)

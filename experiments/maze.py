@@ -5,7 +5,7 @@
         [--max_minutes=M] [--resume]
     python -m experiments.maze --watch=DIR/MODEL
 
-Each agent is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.
+Each agent is trained with all its seeds and leaves its files in DIR/MODEL; figures and tables go to DIR.
 When a training ends, its agents live for test episodes with the last parameters; those with a memory that is written
 do so once more with its rate at 0.
 

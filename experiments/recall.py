@@ -4,7 +4,7 @@
         [--models=mnm_p,mnm_g,lstm,salu,attention,ntm,dnc] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M]
         [--resume]
 
-Each model is trained with all its seeds side by side and leaves its files in DIR/MODEL; figures and tables go to DIR.
+Each model is trained with all its seeds and leaves its files in DIR/MODEL; figures and tables go to DIR.
 `python -m experiments.recall_sizes DIR...` puts runs with different `--config.model.memory_size` into one figure.
 """
 

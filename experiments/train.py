@@ -4,7 +4,7 @@
         [--models=mnm_p,mnm_g,lstm,salu,attention] [--num_seeds=3] [--config.KEY=VALUE ...] [--max_minutes=M] [--resume]
 
 The class is a frozen dataclass with all that `mnm_jax.training.Task` asks for. It is looked for where Python looks for
-modules, and in the current directory. Each model is trained with all its seeds side by side and leaves its files in
+modules, and in the current directory. Each model is trained with all its seeds and leaves its files in
 DIR/MODEL, which `mnm_jax.training.load` reads; figures and tables go to DIR.
 
 For example, with a task that comes with the package:

@@ -41,7 +41,7 @@ class Placement(NamedTuple):
       record_evaluation: `record_evaluation(state, metrics) -> state`; consumes its state.
       shapes: `shapes(num_seeds)`, what `collect` makes of a state, as `jax.ShapeDtypeStruct`s.
       spread: from arrays `[S, ...]` to the devices.
-      replicate: from arrays to a copy of them on every device, for `train_chunk`.
+      replicate: from arrays to a copy on every device, for `train_chunk`; one serves all seeds of a device.
       collect: from the devices to arrays `[S, ...]` on the host, the same in every process.
     """
 
@@ -92,18 +92,22 @@ def place(
       task: what to learn.
       cell: what learns it.
       settings: how.
-      parallel: `'none'`: all on one device, side by side. `'in_turn'`: all on one device, each seed a chunk of updates
-        at a time, bit for bit what it would do alone: faster where the caches hold the episodes of one seed and not
-        those of all. `'data'`: by `jax.pmap`, every device has all the seeds and an equal share
-        of the episodes of each update and evaluation, and gradients are averaged: the same training as on one device,
-        up to rounding.
+      parallel: `'none'`: all on one device, side by side.
+        `'in_turn'`: all on one device, one after the other, each for a chunk of updates, and bit for bit as it would be
+        trained alone. On a CPU this is faster where one seed has enough to do.
+        `'data'`: by `jax.pmap`, every device has all the seeds and an equal share of the episodes of each update and
+        evaluation, and gradients are averaged: the same training as on one device, up to rounding.
         `'seeds'`: each device has an equal share of the seeds, and does with it, bit for bit, what it would do alone.
         It is driven by a thread for each, which sees the global settings of JAX, but no `with` around the call.
       optimizer: in place of the one that the settings ask for.
 
     Returns:
       The `Placement`.
+
+    Raises:
+      ValueError: if there is no such arrangement.
     """
+    _checks.check_choice("parallel", parallel, PARALLEL)
     return _place(task, cell, settings, parallel, optimizer)
 
 
@@ -155,8 +159,8 @@ def _place(
         return tuple(jax.device_put(tree, device) for device in devices)
 
     def chunk(states: Shares, n: int, buckets: Shares = no_buckets) -> tuple[Shares, Shares, Shares]:
-        buckets *= len(states) // len(buckets)
-        results = on_each(lambda state, bucket: train_chunk(state, n, bucket), states, buckets)
+        of_each = buckets * (len(states) // len(buckets))  # Seeds in turn share what their device has.
+        results = on_each(lambda state, bucket: train_chunk(state, n, bucket), states, of_each)
         states, metrics, bad_updates = zip(*results, strict=True)
         return states, metrics, bad_updates
 
@@ -201,7 +205,7 @@ def _take_apart(tree: PyTree) -> Shares:
 
 
 def _in_turn(function: Callable[..., Any], *shares: Shares) -> Shares:
-    """Calls a function for every share, each when the one before is done: at the same time they would share caches."""
+    """Calls a function for every share, each when the one before is done: called at once, they would run at once."""
     return tuple(jax.block_until_ready(function(*arguments)) for arguments in zip(*shares, strict=True))
 
 
@@ -214,7 +218,7 @@ def _at_once(function: Callable[..., Any], *shares: Shares) -> Shares:
 
 
 def _concatenate(shares: Shares) -> PyTree:
-    """For each share, `[S / P, ...]` -> `[S, ...]`."""
+    """From the shares of this process: `N` of `[n, ...]` -> `[N n, ...]`."""
     return jax.tree.map(lambda *parts: np.concatenate(parts), *jax.device_get(shares))
 
 

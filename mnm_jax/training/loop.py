@@ -48,10 +48,10 @@ class NonFiniteError(ArithmeticError):
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What a run does beside training; nothing here changes its numbers.
+    """What a run does beside training; nothing here changes its numbers, but for rounding.
 
     Attributes:
-      parallel: how devices are used; see `devices.place`.
+      parallel: how devices are used; see `devices.place`. Another arrangement may round otherwise.
       save_minutes: a checkpoint is saved when the last one is older than this.
       save_updates: and whenever the number of updates is a multiple of this, unless it is `None`.
       keep: how many checkpoints are kept.
@@ -115,7 +115,7 @@ def run(
     on_evaluation: EvaluationCallback | None = None,
     description: str = "",
 ) -> Report:
-    """Trains all seeds side by side, from the newest checkpoint in `directory` if there is one.
+    """Trains all seeds, from the newest checkpoint in `directory` if there is one.
 
     Every random number comes from the seeds, so that the same call writes the same `metrics.jsonl` on the same machine,
     however often it was interrupted and resumed. `training.load(directory, task=task, cell=cell)` gives the model back.
@@ -124,7 +124,7 @@ def run(
       task: what to learn.
       cell: what learns it.
       settings: how.
-      seeds: one run for each, vmapped.
+      seeds: one run for each.
       directory: where to write; made if it does not exist.
       options: devices, checkpoints, and what else does not change the numbers.
       optimizer: any optimiser of optax, in place of the one that the settings ask for.

@@ -107,7 +107,8 @@ def main(directory):
         "seeds_equal_seeds_alone": is_same(seeds, alone),
         "seeds_in_turn_equal_seeds_alone": is_same(in_turn, alone),
     }
-    results["evaluation"] = distance(evaluate("none"), evaluate("data"))
+    evaluated = evaluate("none")
+    results["evaluation"] = [distance(evaluated, evaluate(parallel)) for parallel in ("data", "in_turn")]
     on_bucket = [train_on_bucket(parallel) for parallel in training.PARALLEL]
     results["bucket"] = [distance(on_bucket[0], params) for params in on_bucket[1:]]
     results["stages"] = []

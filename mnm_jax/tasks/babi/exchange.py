@@ -51,13 +51,13 @@ class Names(NamedTuple):
     answer_of: np.ndarray
 
 
-def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket], exempt: Collection[int] = ()) -> Names:
+def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket], exchange_except: Collection[int] = ()) -> Names:
     """Finds the names of each task among the words that its own episodes have.
 
     Args:
       vocabulary: of the episodes.
       buckets: all episodes to be trained on.
-      exempt: tasks in which nothing is to be exchanged.
+      exchange_except: tasks in which nothing is to be exchanged.
     """
     symbols = {symbol: i for i, symbol in enumerate(vocabulary.symbols)}
     answers = {answer: i for i, answer in enumerate(vocabulary.answers)}
@@ -69,7 +69,7 @@ def find_names(vocabulary: Vocabulary, buckets: Iterable[Bucket], exempt: Collec
             inputs, targets = (x[bucket.tasks == task] for x in (bucket.inputs, bucket.targets))
             read[task].update(vocabulary.symbols[i] for i in np.unique(inputs[inputs != NO_SYMBOL]))
             answered[task].update(vocabulary.answers[i] for i in np.unique(targets[targets != NO_ANSWER]))
-    for task in set(TASK_NAMES).difference(exempt):
+    for task in set(TASK_NAMES).difference(exchange_except):
         # Where a pronoun may mean them, women stay women and men stay men.
         people = (WOMEN, MEN) if read[task] & _PRONOUNS else (WOMEN + MEN,)
         for group in (*people, *GROUPS):

@@ -260,17 +260,17 @@ def read_archive(
     return stories
 
 
-def check_tasks(tasks: Sequence[int]) -> None:
-    """Checks that these are tasks.
+def check_tasks(tasks: Sequence[int], name: str = "tasks") -> None:
+    """Checks that these are tasks, given as the option `name`.
 
     Raises:
       ValueError: if there is none, or one is no whole number of 1 to 20, naming it.
     """
     if not len(tasks):
-        raise ValueError("tasks is empty; choose from 1 to 20")
+        raise ValueError(f"{name} is empty; choose from 1 to 20")
     for task in tasks:
         if not _checks.is_whole(task) or task not in TASK_NAMES:
-            raise ValueError(f"tasks must be whole numbers of 1 to 20, got {task!r}")
+            raise ValueError(f"{name} must be whole numbers of 1 to 20, got {task!r}")
 
 
 class _Reader(Protocol):

@@ -47,8 +47,8 @@ class Babi:
       emphasis: see `emphasized`.
       exchange_names: whether what people, places and things are called is drawn anew for each episode of training; see
         `exchange`. Validation and test are as they are.
-      exchange_except: tasks whose episodes it leaves as they are; kept in ascending order, without those that are not
-        among `tasks`.
+      exchange_except: tasks that `exchange_names` leaves as they are; kept in ascending order, without those that are
+        not among `tasks`.
       validation_seed: chooses the training stories that are held out for validation.
       archive_sha256: of the archive that it is made from.
     """
@@ -69,6 +69,10 @@ class Babi:
         _checks.check_choice("data", self.data, CONFIGS)
         _checks.check_choice("layout", self.layout, LAYOUTS)
         stories.check_tasks(self.tasks)
+        if self.exchange_except:
+            stories.check_tasks(self.exchange_except, "exchange_except")
+            if not self.exchange_names:
+                raise ValueError("exchange_except has no effect without exchange_names")
         # A configuration file has lists, which cannot be hashed.
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
         for name in ("emphasized", "exchange_except"):
@@ -130,6 +134,20 @@ class Babi:
             _formats[self] = Format(Vocabulary(tuple(symbols), tuple(answers), num_trained_answers), **contents)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not the vocabulary of a run: {error!r}") from error
+
+    @property
+    def is_seen_in_test(self) -> tuple[np.ndarray, ...]:
+        """For each bucket of the test split, `[N, T]`, which of its questions training has too; see `Data.is_seen`.
+
+        Where training exchanges names it has other stories than its files have, and of their questions none is seen.
+        """
+        is_seen, buckets = self.loaded.is_seen["test"], self.loaded.test.buckets
+        if not self.exchange_names:
+            return is_seen
+        return tuple(
+            seen & np.isin(bucket.tasks, self.exchange_except)[:, None]
+            for seen, bucket in zip(is_seen, buckets, strict=True)
+        )
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:

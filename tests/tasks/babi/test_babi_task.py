@@ -26,7 +26,7 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
     assert task.tasks == (2, 5)
     assert hash(task) == hash(Babi((2, 5)))
     assert Babi([5, 2], emphasized=[7, 5, 2]).emphasized == (2, 5)
-    assert Babi([5, 2], exchange_except=[7, 5, 2]).exchange_except == (2, 5)
+    assert Babi([5, 2], exchange_names=True, exchange_except=[7, 5, 2]).exchange_except == (2, 5)
     assert tasks.TASKS["babi"] is Babi
 
 
@@ -37,6 +37,8 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
         ({"tasks": (21,)}, "tasks must be whole numbers of 1 to 20, got 21"),
         ({"data": "fr"}, "data must be one of 'en', 'en-10k', got 'fr'"),
         ({"layout": "line"}, "layout must be one of 'stream', 'question', 'sentences', got 'line'"),
+        ({"exchange_names": True, "exchange_except": (21,)}, "exchange_except must be whole .* 1 to 20, got 21"),
+        ({"exchange_except": (16,)}, "exchange_except has no effect without exchange_names"),
         ({"emphasis": 0.0}, "emphasis must be above 0 and finite, got 0.0"),
     ],
 )
@@ -48,6 +50,21 @@ def test_what_is_not_possible_is_refused(options, message):
 def test_the_data_is_loaded_once(make_task):
     assert make_task(1, 2).loaded is make_task(2, 1).loaded
     assert make_task(1).loaded is not make_task(1, 2).loaded
+    assert make_task(1, 2, exchange_names=True, exchange_except=(1,)).loaded is make_task(1, 2).loaded
+
+
+def test_where_names_are_exchanged_no_question_is_seen(make_task):
+    plain, all_of_them, but_one = (
+        make_task(1, 2, **options)
+        for options in ({}, {"exchange_names": True}, {"exchange_names": True, "exchange_except": (1,)})
+    )
+    assert plain.is_seen_in_test is plain.loaded.is_seen["test"]
+    assert not any(map(np.any, all_of_them.is_seen_in_test))
+    for bucket, seen, exempt in zip(
+        plain.loaded.test.buckets, plain.is_seen_in_test, but_one.is_seen_in_test, strict=True
+    ):
+        assert np.array_equal(exempt[bucket.tasks == 1], seen[bucket.tasks == 1])
+        assert not exempt[bucket.tasks == 2].any()
 
 
 @pytest.mark.parametrize("layout", ["stream", "sentences"])

@@ -114,7 +114,7 @@ def test_what_is_kept_is_kept_whichever_of_its_group_it_is(bucket, monkeypatch):
 
 
 def test_a_task_can_be_left_as_it_is(bucket):
-    chosen, all_of_them = (find_names(VOCABULARY, [bucket], exempt).groups for exempt in ((1, 5), ()))
+    chosen, all_of_them = (find_names(VOCABULARY, [bucket], kept).groups for kept in ((1, 5), ()))
     for task in range(len(chosen)):
         expected = np.arange(len(VOCABULARY.symbols)) if task in (1, 5) else all_of_them[task]
         assert np.array_equal(chosen[task], expected)
