@@ -123,10 +123,10 @@ def conclude(configuration: training.Configuration, report: training.Report, dir
     speed = tokens_per_second(configuration, directory)
     if speed is not None:
         print(f"{configuration.model}: {speed:,.0f} words and marks per second, all seeds together", flush=True)
-    cell, seeds = configuration.cell(), []
+    cell, is_seen, seeds = configuration.cell(), task.is_seen_in_test, []
     for i, seed in enumerate(configuration.seeds):
         of_seed = jax.tree.map(lambda leaf, i=i: leaf[i], variables)
-        counts = count_errors(cell, of_seed, task.loaded.test, task.is_seen_in_test)
+        counts = count_errors(cell, of_seed, task.loaded.test, is_seen)
         seeds.append(
             {
                 "seed": seed,

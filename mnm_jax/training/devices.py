@@ -188,20 +188,20 @@ def _replicate(tree: PyTree) -> PyTree:
 
 def _share_out(tree: PyTree) -> Shares:
     """`[S, ...]` -> for each of this process's devices, `[S / D, ...]`."""
-    tree, devices = jax.device_get(tree), jax.local_devices()
-
-    def share(i: int) -> PyTree:
-        return jax.tree.map(lambda x: np.split(x, jax.device_count())[i], tree)
-
+    shares, devices = _split(tree, jax.device_count()), jax.local_devices()
     first = jax.process_index() * len(devices)
-    return tuple(jax.device_put(share(first + i), device) for i, device in enumerate(devices))
+    return tuple(jax.device_put(shares[first + i], device) for i, device in enumerate(devices))
 
 
 def _take_apart(tree: PyTree) -> Shares:
     """`[S, ...]` -> for each seed, `[1, ...]`."""
-    tree = jax.device_get(tree)
-    (num_seeds,) = {len(leaf) for leaf in jax.tree.leaves(tree)}
-    return tuple(jax.device_put(jax.tree.map(lambda x, i=i: x[i : i + 1], tree)) for i in range(num_seeds))
+    return tuple(map(jax.device_put, _split(tree, len(jax.tree.leaves(tree)[0]))))
+
+
+def _split(tree: PyTree, number: int) -> list[PyTree]:
+    """`[S, ...]` -> `number` of `[S / number, ...]`, on the host."""
+    leaves, structure = jax.tree.flatten(jax.device_get(tree))
+    return [jax.tree.unflatten(structure, parts) for parts in zip(*(np.split(x, number) for x in leaves), strict=True)]
 
 
 def _in_turn(function: Callable[..., Any], *shares: Shares) -> Shares:
