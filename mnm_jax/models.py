@@ -54,6 +54,7 @@ class ModelSettings:
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
       num_chains: how many chains of reads it has side by side.
       readout_size: width of the hidden layer of its readout; 0 for no readout.
+      gated_units: whether its controller and readout multiply two maps.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
       normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
         are within their reach; see `writers.local`.
@@ -79,6 +80,7 @@ class ModelSettings:
     num_reads: int = 3
     num_chains: int = 1
     readout_size: int = 0
+    gated_units: bool = False
     hidden_size: int = 0
     normalized_rule: bool = False
     bounded_targets: bool = False
@@ -206,6 +208,7 @@ def build(
             num_reads=settings.num_reads,
             num_chains=settings.num_chains,
             readout_size=settings.readout_size,
+            gated_units=settings.gated_units,
             rate_bias=settings.rate_bias,
         )
     if writer is not None:

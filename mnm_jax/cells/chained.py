@@ -90,11 +90,18 @@ class ChainedMNM(WrittenCell):
       relations of its own, which do not see each other, the sums stand side by side. With a readout
       `W_p tanh(W_q [h_t ; n_0 ; ... ; n_K] + b_q) + b_p` is added: reads can be compared with the question and with
       each other, as "is A left of B" wants, but an answer may now pass the memory by;
+    - with gated units, `h_t = tanh(W_h e_t + b_h) * (W_g e_t + b_g)`, and the readout's hidden layer likewise: the
+      product of two linear maps, one of them bounded. Whether A is left of B turns on four signs at once (which of
+      the two a sentence is about, on which side of the other it stands, what is asked, and about which), and products
+      of signs are what sums followed by `tanh` learn late or never;
     - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
       `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
 
     `S` instead of `N` in the chain, for at the start of an episode there is next to nothing to read, and the gradient
     of `N` is large at a small vector. There is no state but the memory and what is to be written to it.
+
+    Source of the gated units: Dauphin et al., "Language modeling with gated convolutional networks", ICML 2017, whose
+    bounded factor is a sigmoid.
 
     Attributes:
       output_size: width of the output.
@@ -105,6 +112,7 @@ class ChainedMNM(WrittenCell):
       num_reads: `K`.
       num_chains: `C`.
       readout_size: width of the readout's hidden layer; 0 for no readout.
+      gated_units: whether `h_t` and the readout's hidden layer are products of two maps.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols or sentences; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
@@ -119,6 +127,7 @@ class ChainedMNM(WrittenCell):
     num_reads: int = 3
     num_chains: int = 1
     readout_size: int = 0
+    gated_units: bool = False
     embedding_size: int | None = None
     vocabulary_size: int | None = None
     embedding_scale: float = 1.0
@@ -146,6 +155,8 @@ class ChainedMNM(WrittenCell):
             )
         self.embedding = embedding_of(self)
         self.controller_layer = nn.Dense(self.controller_size)
+        if self.gated_units:
+            self.controller_gate = nn.Dense(self.controller_size)
         self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
         self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1) * self.num_chains)
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
@@ -157,6 +168,8 @@ class ChainedMNM(WrittenCell):
         self.output = nn.Dense(self.output_size)
         if self.readout_size:
             self.readout_hidden = nn.Dense(self.readout_size)
+            if self.gated_units:
+                self.readout_gate = nn.Dense(self.readout_size)
             self.readout = nn.Dense(self.output_size)
 
     @property
@@ -191,7 +204,10 @@ class ChainedMNM(WrittenCell):
 
     def control(self, carry: ChainedCarry, inputs: jax.Array) -> ChainedControl:
         """Embedding, controller and all signals. `inputs`: one input; see `Embedding`."""
-        hidden = jnp.tanh(self.controller_layer(self.embedding(inputs)))
+        embedded = self.embedding(inputs)
+        hidden = jnp.tanh(self.controller_layer(embedded))
+        if self.gated_units:
+            hidden *= self.controller_gate(embedded)
         entities, relations, *to_write = self._split(jnp.tanh(self.signals(hidden)))
         write_entities, write_values, write_relations = (x.reshape(self.num_heads, -1) for x in to_write)
         return ChainedControl(
@@ -227,7 +243,10 @@ class ChainedMNM(WrittenCell):
         output = self.output(jnp.sum(jnp.stack(chain[1:]), axis=0).ravel())
         if self.readout_size:
             seen = jnp.concatenate([control.hidden, *(entities.ravel() for entities in chain)])
-            output = output + self.readout(jnp.tanh(self.readout_hidden(seen)))
+            hidden = jnp.tanh(self.readout_hidden(seen))
+            if self.gated_units:
+                hidden *= self.readout_gate(seen)
+            output = output + self.readout(hidden)
         keys, values, rate = control.pending
         trace = Trace(
             write_keys=keys,

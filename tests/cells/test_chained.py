@@ -45,12 +45,15 @@ def normalize(x, epsilon=1e-6):
     return x / np.sqrt(np.mean(np.square(x), axis=-1, keepdims=True) + epsilon)
 
 
-def run_by_hand(params, num_chains):
+def run_by_hand(params, num_chains, gated_units):
     """The outputs and what was read, from the equations, in float64, step by step."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
 
     def dense(name, x):
         return x @ params[name]["kernel"] + params[name]["bias"]
+
+    def gated(name, hidden, x):
+        return hidden * dense(f"{name}_gate", x) if gated_units else hidden
 
     def f(key):
         return np.tanh(key @ phi[0]) @ phi[1]
@@ -71,7 +74,7 @@ def run_by_hand(params, num_chains):
 
         embedding = params["embedding"]
         embedded = (embedding["kernel"][words] * embedding["positions"][: len(words)]).sum(0) / np.sqrt(len(words))
-        hidden = np.tanh(dense("controller_layer", embedded))
+        hidden = gated("controller", np.tanh(dense("controller_layer", embedded)), embedded)
         n0, relations, s, v, r = np.split(np.tanh(dense("signals", hidden)), np.cumsum(sizes))
         chains = [normalize(n0.reshape(num_chains, 3))]
         for both in normalize(relations.reshape(2, num_chains, 2)):
@@ -79,9 +82,8 @@ def run_by_hand(params, num_chains):
             chains.append(normalize(np.stack(read_values[-num_chains:]), 1.0))
         output = dense("output", np.ravel(chains[1] + chains[2]))
         if "readout" in params:
-            output += dense(
-                "readout", np.tanh(dense("readout_hidden", np.concatenate([hidden, *map(np.ravel, chains)])))
-            )
+            seen = np.concatenate([hidden, *map(np.ravel, chains)])
+            output += dense("readout", gated("readout", np.tanh(dense("readout_hidden", seen)), seen))
         outputs.append(output)
         gates, chain = np.tanh(dense("gates", hidden)).reshape(2, 2, -1), np.concatenate(chains)
         entities, values = (normalize(x.reshape(2, 3) + gate @ chain) for x, gate in zip((s, v), gates, strict=True))
@@ -91,12 +93,14 @@ def run_by_hand(params, num_chains):
     return np.stack(outputs), np.stack(read_values).reshape(-1, 2 * num_chains, 3)
 
 
-@pytest.mark.parametrize(("num_chains", "readout_size"), [(1, 0), (2, 3)])
-def test_episode_equals_the_equations(num_chains, readout_size):
-    cell = CELL.copy(num_chains=num_chains, readout_size=readout_size)
+@pytest.mark.parametrize(
+    ("num_chains", "readout_size", "gated_units"), [(1, 0, False), (2, 3, False), (1, 0, True), (2, 3, True)]
+)
+def test_episode_equals_the_equations(num_chains, readout_size, gated_units):
+    cell = CELL.copy(num_chains=num_chains, readout_size=readout_size, gated_units=gated_units)
     variables = draw_variables(cell, at(0))
     run = mnm.unroll(cell, variables, SENTENCES)
-    outputs, read_values = run_by_hand(variables["params"], num_chains)
+    outputs, read_values = run_by_hand(variables["params"], num_chains, gated_units)
     chex.assert_trees_all_close((run.outputs, run.trace.read_values), (outputs, read_values), rtol=1e-4, atol=1e-5)
     chex.assert_shape(run.trace.write_keys, (4, 2, 5))
     chex.assert_shape(run.trace.read_keys, (4, 2 * num_chains, 5))
@@ -117,7 +121,7 @@ def test_an_episode_in_two_parts_is_the_whole_one(variables, run):
 
 
 def test_reversible_gradient_equals_plain():
-    cell = CELL.copy(readout_size=3)
+    cell = CELL.copy(readout_size=3, gated_units=True)
     variables = draw_variables(cell, at(0))
 
     def gradient(reversible):
@@ -166,11 +170,12 @@ def test_a_model_with_a_relation_is_chained():
             hidden_size=4,
             num_reads=2,
             readout_size=5,
+            gated_units=True,
             normalized_rule=normalized,
         )
         cell = models.build("mnm_p", settings, output_size=2, vocabulary_size=6, num_steps=4)
         writer = mnm.writers.local(normalized=normalized)
-        assert cell == CELL.copy(writer=writer, readout_size=5, rate_bias=-2.0)
+        assert cell == CELL.copy(writer=writer, readout_size=5, gated_units=True, rate_bias=-2.0)
 
 
 @pytest.mark.parametrize("option", ["relation_size", "hidden_size", "readout_size"])
