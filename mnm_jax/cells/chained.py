@@ -93,7 +93,8 @@ class ChainedMNM(WrittenCell):
     - with gated units, `h_t = tanh(W_h e_t + b_h) * (W_g e_t + b_g)`, and the readout's hidden layer likewise: the
       product of two linear maps, one of them bounded. Whether A is left of B turns on four signs at once (which of
       the two a sentence is about, on which side of the other it stands, what is asked, and about which), and products
-      of signs are what sums followed by `tanh` learn late or never;
+      of signs are what sums followed by `tanh` learn late or never. The biases `b_g` start at 1: a product of two
+      odd functions would not tell an input from its opposite, and what a single word says would be learned late;
     - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
       `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
 
@@ -156,7 +157,7 @@ class ChainedMNM(WrittenCell):
         self.embedding = embedding_of(self)
         self.controller_layer = nn.Dense(self.controller_size)
         if self.gated_units:
-            self.controller_gate = nn.Dense(self.controller_size)
+            self.controller_gate = nn.Dense(self.controller_size, bias_init=nn.initializers.ones)
         self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
         self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1) * self.num_chains)
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
@@ -169,7 +170,7 @@ class ChainedMNM(WrittenCell):
         if self.readout_size:
             self.readout_hidden = nn.Dense(self.readout_size)
             if self.gated_units:
-                self.readout_gate = nn.Dense(self.readout_size)
+                self.readout_gate = nn.Dense(self.readout_size, bias_init=nn.initializers.ones)
             self.readout = nn.Dense(self.output_size)
 
     @property
