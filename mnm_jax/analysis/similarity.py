@@ -121,7 +121,7 @@ def figure(
     labels = [str(label) if str(label).strip() else "\N{OPEN BOX}" for label in episode["labels"]]
     num_heads = episode["write_keys"].shape[1]
     heights = [_PANEL_INCHES, _PANEL_INCHES] + [0.8, 1.3] * show_writes
-    beside = 2.7 if max(map(len, labels)) == 1 else 3.6  # Titles, names and the bar; words need more than characters.
+    beside = 2.7 if max(map(len, labels)) == 1 else 4.1  # Titles, names and the bar; words need more than characters.
     layout = ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.06)
     drawing = Figure(figsize=(_WIDTH, sum(heights) + beside), layout=layout, dpi=150)
     heads = "" if num_heads == 1 else f", mean over {num_heads} heads"
@@ -140,7 +140,7 @@ def figure(
         )
         image = axes.imshow(values, cmap=matplotlib.colormaps["RdBu_r"], vmin=-1, vmax=1, interpolation="nearest")
         axes.set_facecolor("0.88")  # What is masked: no step to compare with.
-        axes.set_title(name, size=9.5)
+        axes.set_title(name, size=9)
         axes.set_xlabel(f"{_quantity(columns)} of the earlier step", size=8.5)
         axes.set_ylabel(f"{_quantity(rows)} of the step", size=8.5)
         _label_steps(axes.xaxis, labels, _PANEL_INCHES)
@@ -183,7 +183,7 @@ def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.nda
     steps = np.arange(len(episode["rate"]))
     rate = np.asarray(episode["rate"]).reshape(len(steps), -1).mean(axis=1)  # Over heads or layers.
     rate_axes.bar(steps, rate, color="0.45", width=0.7)
-    rate_axes.set_ylabel("update rate", size=8.5)
+    rate_axes.set_ylabel("update\nrate", size=8.5)
     rate_axes.tick_params(axis="x", labelbottom=False, length=0)
     rate_axes.set_xlim(-0.7, len(steps) - 0.3)
     for name, look in zip(WRITE_FIELDS[1:], style.series(["before the write", "after the write"]), strict=True):
@@ -199,7 +199,7 @@ def _draw_writes(rate_axes: Axes, error_axes: Axes, episode: Mapping[str, np.nda
         )
     error_axes.legend(frameon=False, fontsize=8, ncols=2)
     error_axes.set_ylim(bottom=0)
-    error_axes.set_ylabel("error at the write key\n(mean squared)", size=8.5)
+    error_axes.set_ylabel("mean squared error\nat the write key", size=8)
     for axes in (rate_axes, error_axes):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", labelsize=8)
