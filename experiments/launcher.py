@@ -29,6 +29,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained together.", lower_bound=1)
+_FIRST_SEED = flags.DEFINE_integer(
+    "first_seed", 0, "The first of the seeds; experiments.join makes one run of several.", lower_bound=0
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory for metrics, checkpoints and figures.")
 _MAX_MINUTES = flags.DEFINE_float(
     "max_minutes", float("inf"), "Time for training, shared evenly by the models not yet finished.", lower_bound=0
@@ -334,7 +337,7 @@ def _to_config(configuration: training.Configuration) -> ConfigDict:
 
 
 def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...] | None) -> training.Configuration:
-    """The checked configuration of a model; `seeds` are those that `--num_seeds` does not change unless it is given.
+    """The checked configuration of a model; `seeds` are those of before, which the flags of seeds change if given.
 
     Raises:
       ValueError: if a value is not possible, naming it.
@@ -344,8 +347,8 @@ def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...]
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
     training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
     training.check_dropout(task, training_settings)
-    if seeds is None or _NUM_SEEDS.present:
-        seeds = tuple(range(_NUM_SEEDS.value))
+    if seeds is None or _NUM_SEEDS.present or _FIRST_SEED.present:
+        seeds = tuple(range(_FIRST_SEED.value, _FIRST_SEED.value + _NUM_SEEDS.value))
     return training.Configuration(name, model, seeds, task, settings, training_settings)
 
 

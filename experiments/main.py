@@ -24,6 +24,7 @@ PROGRAMS = (
     "train",
     "ask",
     "export",
+    "join",
     "plot",
     "report",
     "recall_sizes",

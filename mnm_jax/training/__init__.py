@@ -10,6 +10,7 @@ from mnm_jax.training.configuration import Configuration, Loaded, export, load, 
 from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, max_over_processes, place
 from mnm_jax.training.episodes import Episodes, check_dropout, held_out, sample_batch, unroll_example
 from mnm_jax.training.identity import describe, differences, explain, identify
+from mnm_jax.training.joining import join
 from mnm_jax.training.log import METRICS, TIMING
 from mnm_jax.training.loop import CHECKPOINTS, NonFiniteError, Report, RunOptions, run
 from mnm_jax.training.progress import CompilationStopped
@@ -54,6 +55,7 @@ __all__ = [
     "export",
     "held_out",
     "identify",
+    "join",
     "load",
     "make_functions",
     "max_over_processes",

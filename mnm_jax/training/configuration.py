@@ -169,7 +169,7 @@ def load(
     if (task is None) != (cell is None):
         raise ValueError("task and cell go together: give both, or neither for a directory with a config.json")
     if task is None or cell is None:
-        directory = _find_run(directory)
+        directory = find_run(directory)
         configuration = Configuration.load(directory)
         task, cell = configuration.task, configuration.cell()
     else:
@@ -200,7 +200,7 @@ def export(directory: str | pathlib.Path, output: str | pathlib.Path, seeds: Seq
         if no checkpoint of it is whole (a `RestoreError`).
       OSError: if `output` is not empty, or cannot be written to; nothing is left in it then.
     """
-    directory, output = _find_run(_paths.expand(directory)), _paths.expand(output)
+    directory, output = find_run(_paths.expand(directory)), _paths.expand(output)
     configuration = Configuration.load(directory)
     saved = _load_newest(directory, configuration.task, configuration.cell(), None)
     known = saved.identity["seeds"]
@@ -250,7 +250,12 @@ def trained_runs() -> list[str]:
     return sorted(path.parents[1].name for path in _RESULTS.glob(f"*/*/{CHECKPOINTS}"))
 
 
-def _find_run(directory: pathlib.Path) -> pathlib.Path:
+def find_run(directory: pathlib.Path) -> pathlib.Path:
+    """The directory of one model: this one, the only one in it, or one of `trained_runs()` of its name.
+
+    Raises:
+      ValueError: if there is none, or there are several.
+    """
     if not directory.exists() and str(directory) in trained_runs():
         directory = _RESULTS / directory
     if (directory / CONFIG).is_file():

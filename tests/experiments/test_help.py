@@ -7,7 +7,17 @@ from test_command_line import run_all
 
 from experiments.main import PROGRAMS
 
-TRAINING = ("config", "models", "num_seeds", "workdir", "max_minutes", "resume", "parallel", "save_minutes")
+TRAINING = (
+    "config",
+    "models",
+    "num_seeds",
+    "first_seed",
+    "workdir",
+    "max_minutes",
+    "resume",
+    "parallel",
+    "save_minutes",
+)
 TRAINING += ("on_nonfinite", "tensorboard", "save_updates", "keep_checkpoints", "compilation_cache")
 TRAINING += ("coordinator_address", "num_processes", "process_id")
 FIGURES = ("output", "formats")
@@ -18,6 +28,7 @@ FLAGS = {
     "maze_memory": (*FIGURES, "episodes"),
     "ask": ("story", "seed"),
     "export": ("output", "seeds"),
+    "join": ("output",),
     "plot": FIGURES,
     "report": FIGURES,
     "recall_sizes": FIGURES,
