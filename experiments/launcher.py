@@ -348,7 +348,9 @@ def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...]
     training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
     training.check_dropout(task, training_settings)
     if seeds is None or _NUM_SEEDS.present or _FIRST_SEED.present:
-        seeds = tuple(range(_FIRST_SEED.value, _FIRST_SEED.value + _NUM_SEEDS.value))
+        first = seeds[0] if seeds and not _FIRST_SEED.present else _FIRST_SEED.value
+        number = len(seeds) if seeds and not _NUM_SEEDS.present else _NUM_SEEDS.value
+        seeds = tuple(range(first, first + number))
     return training.Configuration(name, model, seeds, task, settings, training_settings)
 
 

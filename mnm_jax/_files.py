@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
@@ -32,6 +33,25 @@ def write_whole(path: pathlib.Path, contents: str | bytes) -> None:
     """Writes a file, whole or not at all."""
     with whole_file(path) as file:
         file.write(contents.encode() if isinstance(contents, str) else contents)
+
+
+@contextlib.contextmanager
+def new_directory(path: pathlib.Path) -> Iterator[None]:
+    """A directory to write to, made if there is none. After an `OSError` nothing of what was written is left in it.
+
+    Raises:
+      OSError: if it is not empty, or cannot be made.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if any(path.iterdir()):
+        raise FileExistsError(f"{path} is not empty")
+    try:
+        yield
+    except OSError:
+        # Half of what was to be there would only stand in the way of the next attempt.
+        for part in path.iterdir():
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        raise
 
 
 class RunDescription(NamedTuple):

@@ -54,7 +54,7 @@ class ModelSettings:
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
       num_chains: how many chains of reads it has side by side.
       readout_size: width of the hidden layer of its readout; 0 for no readout.
-      gated_units: whether its controller and readout multiply two maps.
+      gated_units: whether its controller and readout have gates.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
       normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
         are within their reach; see `writers.local`.

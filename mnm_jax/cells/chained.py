@@ -90,11 +90,11 @@ class ChainedMNM(WrittenCell):
       relations of its own, which do not see each other, the sums stand side by side. With a readout
       `W_p tanh(W_q [h_t ; n_0 ; ... ; n_K] + b_q) + b_p` is added: reads can be compared with the question and with
       each other, as "is A left of B" wants, but an answer may now pass the memory by;
-    - with gated units, `h_t = tanh(W_h e_t + b_h) * (W_g e_t + b_g)`, and the readout's hidden layer likewise: the
-      product of two linear maps, one of them bounded. Whether A is left of B turns on four signs at once (which of
-      the two a sentence is about, on which side of the other it stands, what is asked, and about which), and products
-      of signs are what sums followed by `tanh` learn late or never. The biases `b_g` start at 1: a product of two
-      odd functions would not tell an input from its opposite, and what a single word says would be learned late;
+    - with gated units, `h_t = tanh(W_h e_t + b_h) * (W_g e_t + b_g)`, and the readout's hidden layer likewise. Whether A
+      is left of B turns on four signs at once (which of the two a sentence is about, on which side of the other it
+      stands, what is asked, and about which), and products of signs are what sums followed by `tanh` learn late or
+      never. `W_g` starts at 0 and `b_g` at 1, that is without gates: from a random start, what was learned without
+      them was learned late or never;
     - for each head, the key `[N(s + sum_i g_i n_i) ; r]`, the value `N(v + sum_i g'_i n_i)` and the rate, with `s`,
       `r`, `v` and the gates `g`, `g'` from `h_t`: what is written may take up what was read.
 
@@ -102,7 +102,7 @@ class ChainedMNM(WrittenCell):
     of `N` is large at a small vector. There is no state but the memory and what is to be written to it.
 
     Source of the gated units: Dauphin et al., "Language modeling with gated convolutional networks", ICML 2017, whose
-    bounded factor is a sigmoid.
+    gates are sigmoids; the bounded factor is the `tanh` here.
 
     Attributes:
       output_size: width of the output.
@@ -113,7 +113,7 @@ class ChainedMNM(WrittenCell):
       num_reads: `K`.
       num_chains: `C`.
       readout_size: width of the readout's hidden layer; 0 for no readout.
-      gated_units: whether `h_t` and the readout's hidden layer are products of two maps.
+      gated_units: whether `h_t` and the readout's hidden layer have gates.
       embedding_size: width of the embedded input; `None` for `controller_size`.
       vocabulary_size: number of symbols, if the inputs are symbols or sentences; see `Embedding`.
       embedding_scale: root mean square of the embedded inputs at the start of training; see `Embedding`.
@@ -157,7 +157,7 @@ class ChainedMNM(WrittenCell):
         self.embedding = embedding_of(self)
         self.controller_layer = nn.Dense(self.controller_size)
         if self.gated_units:
-            self.controller_gate = nn.Dense(self.controller_size, bias_init=nn.initializers.ones)
+            self.controller_gate = _dense_of_ones(self.controller_size)
         self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
         self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1) * self.num_chains)
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
@@ -170,7 +170,7 @@ class ChainedMNM(WrittenCell):
         if self.readout_size:
             self.readout_hidden = nn.Dense(self.readout_size)
             if self.gated_units:
-                self.readout_gate = nn.Dense(self.readout_size, bias_init=nn.initializers.ones)
+                self.readout_gate = _dense_of_ones(self.readout_size)
             self.readout = nn.Dense(self.output_size)
 
     @property
@@ -265,6 +265,11 @@ class ChainedMNM(WrittenCell):
         """`mean_i mean_j (f(k_i) - v_i)_j^2`."""
         values = memory_lib.read(self.writer.weights(memory), pending.keys)
         return jnp.mean(jnp.square(values - pending.values))
+
+
+def _dense_of_ones(size: int) -> nn.Dense:
+    """A layer whose output is 1 at the start of training, whatever its input."""
+    return nn.Dense(size, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.ones)
 
 
 def _decide(control: ChainedControl, chain: jax.Array) -> Pending:

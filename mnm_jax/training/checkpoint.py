@@ -105,7 +105,7 @@ class Checkpoints:
 
     def load(
         self,
-        like: PyTree | Callable[[dict[str, Any]], PyTree],
+        like: PyTree | Callable[[dict[str, Any]], PyTree] | None,
         identity: dict[str, Any] | None = None,
         *,
         is_part: bool = False,
@@ -115,7 +115,7 @@ class Checkpoints:
 
         Args:
           like: a state, or the shapes of one, of the same structure; or a function to that from the identity that was
-            saved.
+            saved; `None` for the table of arrays by their paths, as it was saved.
           identity: what the state must have been saved with; `None` for anything.
           is_part: whether `like` may lack arrays, which are then left out, and `identity` groups of names, such as
             `task` with all `task.FIELD`, which are then not compared.
@@ -148,12 +148,13 @@ class Checkpoints:
                 groups = {_group(name) for name in (identity if is_part else saved.identity | identity)}
                 known = {name: value for name, value in saved.identity.items() if _group(name) in groups}
                 _check_same(path, known, identity)
-            state = _unflatten(table, like(saved.identity) if callable(like) else like, path, is_part)
+            if like is not None:
+                table = _unflatten(table, like(saved.identity) if callable(like) else like, path, is_part)
             for broken, reason in damaged:
                 warnings.warn(f"{broken} is damaged ({reason}); going on from update {update}", stacklevel=2)
                 if set_aside and jax.process_index() == 0:
                     _set_aside(broken)
-            return saved._replace(state=state)
+            return saved._replace(state=table)
         reasons = "; ".join(f"{path} is damaged ({reason})" for path, reason in damaged)
         raise RestoreError(f"no whole checkpoint is left: {reasons}; remove {self.directory} to begin anew")
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnm_jax import _checks, _paths, models, tasks
-from mnm_jax._files import CONFIG, read_description, write_whole
+from mnm_jax._files import CONFIG, new_directory, read_description, write_whole
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved
 from mnm_jax.training.episodes import Episodes
 from mnm_jax.training.identity import differences, flatten, identify_model
@@ -209,20 +208,12 @@ def export(directory: str | pathlib.Path, output: str | pathlib.Path, seeds: Seq
         wanted = f"some of {', '.join(map(str, known))}, each once, which {directory} has"
         raise ValueError(f"argument 'seeds': want {wanted}; got {seeds!r}")
     seeds = [int(seed) for seed in seeds]
-    output.mkdir(parents=True, exist_ok=True)
-    if any(output.iterdir()):
-        raise FileExistsError(f"{output} is not empty")
     chosen = np.array([known.index(seed) for seed in seeds])
     state = jax.tree.map(lambda leaf: leaf[chosen], saved.state)
     update, identity = int(max(state["update"])), {**saved.identity, "seeds": seeds}
-    try:
+    with new_directory(output):
         Checkpoints(output / CHECKPOINTS).save(update, state, saved.seconds, identity)
         dataclasses.replace(configuration, seeds=tuple(seeds)).save(output)
-    except OSError:
-        # Half of a model would only stand in the way of the next attempt.
-        for path in output.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        raise
 
 
 def _load_newest(directory: pathlib.Path, task: AnyTask, cell: nn.Module, identity: dict[str, Any] | None) -> Saved:

@@ -1,44 +1,39 @@
-"""Runs of single seeds, made into the run that they would have been together."""
+"""Runs that were trained apart, made into the run that their seeds would have been together."""
 
 import dataclasses
-import json
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from mnm_jax import _paths
-from mnm_jax._files import write_whole
+from mnm_jax._files import new_directory, write_whole
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved
 from mnm_jax.training.configuration import Configuration, find_run
-from mnm_jax.training.devices import place
-from mnm_jax.training.identity import explain
-from mnm_jax.training.log import METRICS, TIMING
+from mnm_jax.training.identity import differences
+from mnm_jax.training.log import METRICS, TIMING, Line, to_text, up_to
 from mnm_jax.training.loop import CHECKPOINTS
-
-PyTree = Any
 
 
 def join(directories: Sequence[str | pathlib.Path], output: str | pathlib.Path) -> None:
-    """Writes the run that has the seeds of several, which were trained apart, one process or machine for each.
+    """Writes the run that has the seeds of several, which were trained apart, by one process or machine for each.
 
-    On the same machine, one run with their seeds one after the other (`RunOptions(parallel='in_turn')`) would have
-    left, byte for byte, the same `metrics.jsonl`, and like that run the new one can go on. Times are summed up, as if
-    the runs had been made one after the other. What a training program makes of a run, tables for one, it makes of this
-    one when it is told to resume it.
+    Where each was trained with a single seed, on the same machine, one run with all of them in turn
+    (`RunOptions(parallel='in_turn')`) would have left, byte for byte, the same `metrics.jsonl`; and like that run the
+    new one can go on. Times are summed up, as if the runs had been made one after the other. Event files and what a
+    training program makes of a run, tables for one, are left behind: the program makes the latter of the new run when
+    it is told to resume it.
 
     Args:
-      directories: what `load` takes, of a training program: runs that differ in their seeds alone, stopped after the
-        same number of updates.
+      directories: what `load` takes, of a training program: runs that differ in their seeds alone, with the same number
+        of updates.
       output: the directory of the new run, made if there is none.
 
     Raises:
       ValueError: if this is no directory of a training program, if two runs differ in more than their seeds, have the
-        same one, or a different number of updates or other evaluations, or if no checkpoint of one is whole (a
-        `RestoreError`). The message names the directory.
+        same one, or a different number of updates or other evaluations, if one is exported, or if no checkpoint of one
+        is whole (a `RestoreError`). The message names the directory.
       OSError: if `output` is not empty, or cannot be written to; nothing is left in it then.
     """
     if not directories:
@@ -50,67 +45,95 @@ def join(directories: Sequence[str | pathlib.Path], output: str | pathlib.Path) 
     seeds = tuple(sorted(seed for run in runs.values() for seed in run.seeds))
     joined = dataclasses.replace(runs[found[0]], seeds=seeds)
     for directory, run in runs.items():
-        if differing := joined.differences(dataclasses.replace(run, seeds=seeds)):
-            raise ValueError(f"{directory} and {found[0]} differ in more than their seeds: {explain(differing)}")
+        _check_alike(directory, found[0], joined.differences(dataclasses.replace(run, seeds=seeds)))
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"two of {', '.join(map(str, found))} have the same seed; their seeds are {seeds}")
-    saved = {directory: _newest(directory, run) for directory, run in runs.items()}
-    updates = {directory: int(one.state.update[0]) for directory, one in saved.items()}
-    if len(set(updates.values())) > 1:
-        numbers = ", ".join(f"{directory}: {update}" for directory, update in updates.items())
-        raise ValueError(f"runs to be joined want the same number of updates; they have {numbers}")
+
+    saved = {directory: _load_whole(directory, run.seeds) for directory, run in runs.items()}
+    identity = {**saved[found[0]].identity, "seeds": list(seeds)}
+    for directory, one in saved.items():
+        _check_alike(directory, found[0], differences(identity, {**one.identity, "seeds": list(seeds)}))
+        _check_alike(directory, found[0], differences(_shapes(saved[found[0]]), _shapes(one)))
+    updates = {directory: int(one.state["update"][0]) for directory, one in saved.items()}
     update = updates[found[0]]
-    logs = {name: _joined_lines(found, name, update) for name in (METRICS, TIMING)}
+    if set(updates.values()) != {update}:
+        numbers = ", ".join(f"{directory}: {number}" for directory, number in updates.items())
+        raise ValueError(f"runs to be joined want the same number of updates; they have {numbers}")
+    metrics = _join_metrics({directory: run.seeds for directory, run in runs.items()}, update)
+    timing = _join_timing(found, update)
 
     given = [seed for run in runs.values() for seed in run.seeds]
-    order = np.array([given.index(seed) for seed in seeds])
-    state = jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *(one.state for one in saved.values()))
-    seconds = sum(one.seconds for one in saved.values())
-    identity = {**saved[found[0]].identity, "seeds": list(seeds)}
-    output.mkdir(parents=True, exist_ok=True)
-    if any(output.iterdir()):
-        raise FileExistsError(f"{output} is not empty")
-    try:
+    order = [given.index(seed) for seed in seeds]
+    arrays = [one.state for one in saved.values()]
+    state = {name: np.concatenate([table[name] for table in arrays])[order] for name in arrays[0]}
+    with new_directory(output):
+        write_whole(output / METRICS, to_text(metrics))
+        write_whole(output / TIMING, to_text(timing))
+        Checkpoints(output / CHECKPOINTS).save(update, state, sum(one.seconds for one in saved.values()), identity)
         joined.save(output)
-        for name, lines in logs.items():
-            write_whole(output / name, "".join(json.dumps(line) + "\n" for line in lines))
-        Checkpoints(output / CHECKPOINTS).save(update, state, seconds, identity)
-    except OSError:
-        # Half of a run would only stand in the way of the next attempt.
-        for path in output.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        raise
 
 
-def _newest(directory: pathlib.Path, run: Configuration) -> Saved:
-    """The newest whole checkpoint of a run, all of it."""
-    shapes = place(run.task, run.cell(), run.training).shapes(len(run.seeds))
+def _check_alike(directory: pathlib.Path, first: pathlib.Path, differing: dict[str, tuple[Any, Any]]) -> None:
+    """Refuses what differs between the first run and another; `differing` has the first one's values first."""
+    if differing:
+        values = "; ".join(f"{name} is {one} and {other}" for name, (one, other) in differing.items())
+        raise ValueError(f"{first} and {directory} differ in more than their seeds: {values}")
+
+
+def _shapes(saved: Saved) -> dict[str, str]:
+    """What the arrays of each seed are like, by name."""
+    return {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in saved.state.items()}
+
+
+def _load_whole(directory: pathlib.Path, seeds: Sequence[int]) -> Saved:
+    """The newest checkpoint of a run that is whole, as a table of arrays."""
     try:
-        return Checkpoints(directory / CHECKPOINTS).load(shapes)
+        saved = Checkpoints(directory / CHECKPOINTS).load(None)
     except OSError as error:
         raise RestoreError(str(error)) from error
+    if saved.identity["seeds"] != list(seeds):
+        raise ValueError(
+            f"{directory} has checkpoints of the seeds {saved.identity['seeds']}, and not of {list(seeds)}"
+        )
+    if "rng" not in saved.state:
+        raise ValueError(f"{directory} was exported: what training goes on from is not in it")
+    return saved
 
 
-def _joined_lines(directories: Sequence[pathlib.Path], name: str, update: int) -> list[dict[str, Any]]:
-    """The lines of a log up to an update: those of metrics seed by seed, those of times summed up.
+def _join_metrics(seeds: dict[pathlib.Path, tuple[int, ...]], update: int) -> list[Line]:
+    """The metrics of all runs, evaluation by evaluation, and seed by seed.
 
     Raises:
-      ValueError: if a log cannot be read, or the runs were not evaluated at the same updates.
+      ValueError: if the runs were not evaluated at the same updates, each with all its seeds.
     """
-    logs = []
-    for directory in directories:
-        try:
-            lines = [json.loads(line) for line in (directory / name).read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{directory / name} is not the log of a run: {error}") from error
-        logs.append([line for line in lines if line["update"] <= update])
-    evaluations = [sorted({line["update"] for line in log}) for log in logs]
-    for directory, found in zip(directories, evaluations, strict=True):
-        if found != evaluations[0]:
-            raise ValueError(f"{directory / name} has other evaluations than {directories[0] / name}")
-    if name == TIMING:
-        return [
-            {"update": lines[0]["update"], "seconds": round(sum(line["seconds"] for line in lines), 3)}
-            for lines in zip(*logs, strict=True)
-        ]
-    return sorted((line for log in logs for line in log), key=lambda line: (line["update"], line["seed"]))
+    logs = {directory: _read(directory / METRICS, update) for directory in seeds}
+    evaluations = sorted({line["update"] for log in logs.values() for line in log})
+    for directory, log in logs.items():
+        wanted = [(evaluation, seed) for evaluation in evaluations for seed in seeds[directory]]
+        if [(line["update"], line.get("seed")) for line in log] != wanted:
+            raise ValueError(f"{directory / METRICS} has not a line for each seed at each of the updates {evaluations}")
+    return sorted((line for log in logs.values() for line in log), key=lambda line: (line["update"], line["seed"]))
+
+
+def _join_timing(directories: Sequence[pathlib.Path], update: int) -> list[Line]:
+    """The times of all runs, summed up.
+
+    Raises:
+      ValueError: if they are not of the same updates.
+    """
+    logs = {directory: _read(directory / TIMING, update) for directory in directories}
+    evaluations = [line["update"] for line in logs[directories[0]]]
+    for directory, log in logs.items():
+        if [line["update"] for line in log] != evaluations or not all("seconds" in line for line in log):
+            raise ValueError(f"{directory / TIMING} has not the time of each of the updates {evaluations}")
+    return [
+        {"update": evaluation, "seconds": round(sum(line["seconds"] for line in lines), 3)}
+        for evaluation, *lines in zip(evaluations, *logs.values(), strict=True)
+    ]
+
+
+def _read(path: pathlib.Path, update: int) -> list[Line]:
+    try:
+        return up_to(path, update)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -14,6 +14,9 @@ import numpy as np
 from mnm_jax._files import write_whole
 from mnm_jax.training.checkpoint import SaveError
 
+Line = dict[str, Any]
+"""A line of a log: what an evaluation measured, by name."""
+
 METRICS, TIMING, TENSORBOARD = "metrics.jsonl", "timing.jsonl", "tensorboard"
 
 
@@ -79,26 +82,40 @@ def _open_tensorboard(directory: pathlib.Path, seeds: Sequence[int], update: int
     ]
 
 
-def _append(path: pathlib.Path, lines: Sequence[dict[str, Any]]) -> None:
+def up_to(path: pathlib.Path, update: int) -> list[Line]:
+    """The lines of a log up to an update. A line that was cut off is later than that, and so is all behind it.
+
+    Raises:
+      OSError: if the file cannot be read.
+    """
+    lines = []
+    for text in path.read_text(errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if line["update"] <= update:
+            lines.append(line)
+    return lines
+
+
+def to_text(lines: Sequence[Line]) -> str:
+    """Lines as a log has them."""
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _append(path: pathlib.Path, lines: Sequence[Line]) -> None:
     """Appends lines, and waits until they are on the disk: no checkpoint may be newer than they are."""
     with _reporting(path), path.open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.write(to_text(lines))
         file.flush()
         os.fsync(file.fileno())
 
 
 def _shorten(path: pathlib.Path, update: int) -> None:
-    """Keeps the lines of a file up to an update. A line that was cut off is later than that."""
-    kept = []
-    for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else ():
-        try:
-            is_later = json.loads(line)["update"] > update
-        except json.JSONDecodeError:
-            break
-        if not is_later:
-            kept.append(line)
+    """Keeps the lines of a file up to an update."""
     with _reporting(path):
-        write_whole(path, "".join(kept))
+        write_whole(path, to_text(up_to(path, update) if path.exists() else ()))
 
 
 @contextlib.contextmanager

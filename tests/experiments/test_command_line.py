@@ -106,7 +106,10 @@ WRONG = {
         ["--workdir=used", "--resume", "--models=lstm", "--num_seeds=2", "--config.task.num_pairs=8"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8; seeds was \\[0\\] and is \\[0, 1\\]",
     ),
-    "another first seed": ([*USED, "--first_seed=1"], "used/lstm was made otherwise: seeds was \\[0\\] and is \\[1\\]"),
+    "another first seed": (
+        ["--workdir=used", "--resume", "--first_seed=1"],
+        "used/lstm was made otherwise: seeds was \\[0\\] and is \\[1\\]",
+    ),
     "another task beside": (
         ["--workdir=used", "--resume", "--models=salu", "--config.task.num_pairs=8"],
         "used/lstm was made otherwise: config.task.num_pairs was 4 and is 8",
