@@ -90,8 +90,8 @@ class ChainedMNM(WrittenCell):
       relations of its own, which do not see each other, the sums stand side by side. With a readout
       `W_p tanh(W_q [h_t ; n_0 ; ... ; n_K] + b_q) + b_p` is added: reads can be compared with the question and with
       each other, as "is A left of B" wants, but an answer may now pass the memory by;
-    - with gated units, `h_t = tanh(W_h e_t + b_h) * (W_g e_t + b_g)`, and the readout's hidden layer likewise. Whether A
-      is left of B turns on four signs at once (which of the two a sentence is about, on which side of the other it
+    - with gated units, `h_t = tanh(W_h e_t + b_h) * (W_g e_t + b_g)`, and the readout's hidden layer likewise. Whether
+      A is left of B turns on four signs at once (which of the two a sentence is about, on which side of the other it
       stands, what is asked, and about which), and products of signs are what sums followed by `tanh` learn late or
       never. `W_g` starts at 0 and `b_g` at 1, that is without gates: from a random start, what was learned without
       them was learned late or never;
