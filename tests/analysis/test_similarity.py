@@ -134,3 +134,16 @@ def test_the_writes_are_drawn_below_if_they_are_asked_for(episode):
     np.testing.assert_array_equal(before.get_ydata(), writes["error_before"])
     np.testing.assert_array_equal(after.get_ydata(), writes["error_after"])
     assert [label.get_text() for label in error.get_xticklabels()] == list("a:$;a?")
+
+
+def test_names_of_the_lowest_axes_do_not_touch_below_sentences(episode):
+    num_steps = len(episode["labels"])
+    episode["labels"] = np.array(["daniel travelled to the bedroom ."] * num_steps)
+    writes = {name: np.ones(num_steps) for name in similarity.WRITE_FIELDS}
+    figure = similarity.figure(episode | writes, "an episode", show_writes=True)
+    figure.draw_without_rendering()
+    rate, error = (axes.yaxis.label.get_window_extent() for axes in figure.axes[-2:])
+    assert rate.y0 > error.y1
+    page = figure.get_window_extent()
+    titles = [axes.title.get_window_extent() for axes in figure.axes[:4]]
+    assert all(title.x0 >= page.x0 and title.x1 <= page.x1 for title in titles)
