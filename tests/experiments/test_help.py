@@ -28,7 +28,7 @@ FLAGS = {
     "maze_memory": (*FIGURES, "episodes"),
     "ask": ("story", "seed"),
     "export": ("output", "seeds"),
-    "join": ("output",),
+    "join": ("workdir",),
     "plot": FIGURES,
     "report": FIGURES,
     "recall_sizes": FIGURES,
