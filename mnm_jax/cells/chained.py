@@ -156,8 +156,7 @@ class ChainedMNM(WrittenCell):
             )
         self.embedding = embedding_of(self)
         self.controller_layer = nn.Dense(self.controller_size)
-        if self.gated_units:
-            self.controller_gate = _dense_of_ones(self.controller_size)
+        self.controller_gate = _dense_of_ones(self.controller_size) if self.gated_units else None
         self.signals = nn.Dense(sum(self._signal_sizes), kernel_init=self._init_signals)
         self.gates = nn.Dense(2 * self.num_heads * (self.num_reads + 1) * self.num_chains)
         self.rate = nn.Dense(self.num_heads, bias_init=nn.initializers.constant(self.rate_bias))
@@ -169,8 +168,7 @@ class ChainedMNM(WrittenCell):
         self.output = nn.Dense(self.output_size)
         if self.readout_size:
             self.readout_hidden = nn.Dense(self.readout_size)
-            if self.gated_units:
-                self.readout_gate = _dense_of_ones(self.readout_size)
+            self.readout_gate = _dense_of_ones(self.readout_size) if self.gated_units else None
             self.readout = nn.Dense(self.output_size)
 
     @property
@@ -205,10 +203,7 @@ class ChainedMNM(WrittenCell):
 
     def control(self, carry: ChainedCarry, inputs: jax.Array) -> ChainedControl:
         """Embedding, controller and all signals. `inputs`: one input; see `Embedding`."""
-        embedded = self.embedding(inputs)
-        hidden = jnp.tanh(self.controller_layer(embedded))
-        if self.gated_units:
-            hidden *= self.controller_gate(embedded)
+        hidden = _units(self.embedding(inputs), self.controller_layer, self.controller_gate)
         entities, relations, *to_write = self._split(jnp.tanh(self.signals(hidden)))
         write_entities, write_values, write_relations = (x.reshape(self.num_heads, -1) for x in to_write)
         return ChainedControl(
@@ -244,10 +239,7 @@ class ChainedMNM(WrittenCell):
         output = self.output(jnp.sum(jnp.stack(chain[1:]), axis=0).ravel())
         if self.readout_size:
             seen = jnp.concatenate([control.hidden, *(entities.ravel() for entities in chain)])
-            hidden = jnp.tanh(self.readout_hidden(seen))
-            if self.gated_units:
-                hidden *= self.readout_gate(seen)
-            output = output + self.readout(hidden)
+            output = output + self.readout(_units(seen, self.readout_hidden, self.readout_gate))
         keys, values, rate = control.pending
         trace = Trace(
             write_keys=keys,
@@ -270,6 +262,12 @@ class ChainedMNM(WrittenCell):
 def _dense_of_ones(size: int) -> nn.Dense:
     """A layer whose output is 1 at the start of training, whatever its input."""
     return nn.Dense(size, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.ones)
+
+
+def _units(x: jax.Array, layer: nn.Dense, gate: nn.Dense | None) -> jax.Array:
+    """A hidden layer, and its gates if it has any."""
+    hidden = jnp.tanh(layer(x))
+    return hidden if gate is None else hidden * gate(x)
 
 
 def _decide(control: ChainedControl, chain: jax.Array) -> Pending:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -218,9 +218,23 @@ def export(directory: str | pathlib.Path, output: str | pathlib.Path, seeds: Seq
 
 def _load_newest(directory: pathlib.Path, task: AnyTask, cell: nn.Module, identity: dict[str, Any] | None) -> Saved:
     """What is needed of the newest whole checkpoint of a run."""
-    checkpoints = Checkpoints(directory / CHECKPOINTS)
+    return load_checkpoint(directory, lambda saved: _shapes(task, cell, len(saved["seeds"])), identity, is_part=True)
+
+
+def load_checkpoint(
+    directory: pathlib.Path,
+    like: Callable[[dict[str, Any]], PyTree] | None,
+    identity: dict[str, Any] | None = None,
+    *,
+    is_part: bool = False,
+) -> Saved:
+    """The newest whole checkpoint of the run in a directory; see `Checkpoints.load`.
+
+    Raises:
+      RestoreError: if there is none, or it is of another training.
+    """
     try:
-        return checkpoints.load(lambda saved: _shapes(task, cell, len(saved["seeds"])), identity, is_part=True)
+        return Checkpoints(directory / CHECKPOINTS).load(like, identity, is_part=is_part)
     except OSError as error:
         raise RestoreError(str(error)) from error
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from mnm_jax import _paths
 from mnm_jax._files import new_directory, write_whole
-from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved
-from mnm_jax.training.configuration import Configuration, find_run
+from mnm_jax.training.checkpoint import Checkpoints, Saved
+from mnm_jax.training.configuration import Configuration, find_run, load_checkpoint
 from mnm_jax.training.identity import differences
 from mnm_jax.training.log import METRICS, TIMING, Line, to_text, up_to
 from mnm_jax.training.loop import CHECKPOINTS
@@ -63,7 +63,7 @@ def join(directories: Sequence[str | pathlib.Path], output: str | pathlib.Path) 
     timing = _join_timing(found, update)
 
     given = [seed for run in runs.values() for seed in run.seeds]
-    order = [given.index(seed) for seed in seeds]
+    order = np.argsort(given)
     arrays = [one.state for one in saved.values()]
     state = {name: np.concatenate([table[name] for table in arrays])[order] for name in arrays[0]}
     with new_directory(output):
@@ -87,10 +87,7 @@ def _shapes(saved: Saved) -> dict[str, str]:
 
 def _load_whole(directory: pathlib.Path, seeds: Sequence[int]) -> Saved:
     """The newest checkpoint of a run that is whole, as a table of arrays."""
-    try:
-        saved = Checkpoints(directory / CHECKPOINTS).load(None)
-    except OSError as error:
-        raise RestoreError(str(error)) from error
+    saved = load_checkpoint(directory, None)
     if saved.identity["seeds"] != list(seeds):
         raise ValueError(
             f"{directory} has checkpoints of the seeds {saved.identity['seeds']}, and not of {list(seeds)}"

@@ -7,18 +7,8 @@ from test_command_line import run_all
 
 from experiments.main import PROGRAMS
 
-TRAINING = (
-    "config",
-    "models",
-    "num_seeds",
-    "first_seed",
-    "workdir",
-    "max_minutes",
-    "resume",
-    "parallel",
-    "save_minutes",
-)
-TRAINING += ("on_nonfinite", "tensorboard", "save_updates", "keep_checkpoints", "compilation_cache")
+TRAINING = ("config", "models", "num_seeds", "first_seed", "workdir", "max_minutes", "resume", "parallel")
+TRAINING += ("save_minutes", "on_nonfinite", "tensorboard", "save_updates", "keep_checkpoints", "compilation_cache")
 TRAINING += ("coordinator_address", "num_processes", "process_id")
 FIGURES = ("output", "formats")
 FLAGS = {
