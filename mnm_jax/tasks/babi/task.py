@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
+import numbers
 import pathlib
 from collections.abc import Sequence
 from typing import ClassVar
@@ -42,9 +44,9 @@ class Babi:
       tasks: which of 1 to 20; kept in ascending order.
       data: `'en'` or `'en-10k'`.
       layout: `'stream'`, `'question'` or `'sentences'`, see `load`.
-      emphasized: tasks that training draws `emphasis` times as often as each of the others; kept in ascending order,
-        without those that are not among `tasks`.
-      emphasis: see `emphasized`.
+      emphasized: tasks that training draws more often than the others, or less; kept in ascending order, without those
+        that are not among `tasks`.
+      emphasis: how many times as often; a number for each of `emphasized`, or one for all.
       exchange_names: whether what people, places and things are called is drawn anew for each episode of training; see
         `exchange`. Validation and test are as they are.
       exchange_except: tasks that `exchange_names` leaves as they are; kept in ascending order, without those that are
@@ -57,7 +59,7 @@ class Babi:
     data: str = "en-10k"
     layout: str = "stream"
     emphasized: tuple[int, ...] = ()
-    emphasis: float = 3.0
+    emphasis: tuple[float, ...] = (3.0,)
     exchange_names: bool = False
     exchange_except: tuple[int, ...] = ()
     validation_seed: int = 0
@@ -75,11 +77,22 @@ class Babi:
                 raise ValueError("exchange_except has no effect without exchange_names")
         # A configuration file has lists, which cannot be hashed.
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
-        for name in ("emphasized", "exchange_except"):
-            chosen = set(map(int, getattr(self, name))) & set(self.tasks)
-            object.__setattr__(self, name, tuple(sorted(chosen)))
-        if not 0 < self.emphasis < math.inf:
-            raise ValueError(f"emphasis must be above 0 and finite, got {self.emphasis!r}")
+        exchange_except = set(map(int, self.exchange_except)) & set(self.tasks)
+        object.__setattr__(self, "exchange_except", tuple(sorted(exchange_except)))
+        # A run of an earlier version has a number.
+        emphasis = (self.emphasis,) if isinstance(self.emphasis, numbers.Real) else tuple(self.emphasis)
+        if len(emphasis) not in (1, len(self.emphasized)):
+            raise ValueError(
+                f"emphasis must be one number, or one for each of the {len(self.emphasized)} tasks in emphasized, "
+                f"got {len(emphasis)}"
+            )
+        for factor in emphasis:
+            if not 0 < factor < math.inf:
+                raise ValueError(f"emphasis must be above 0 and finite, got {factor!r}")
+        factors = zip(map(int, self.emphasized), itertools.cycle(emphasis), strict=False)
+        chosen = dict(sorted(pair for pair in factors if pair[0] in self.tasks))
+        object.__setattr__(self, "emphasized", tuple(chosen))
+        object.__setattr__(self, "emphasis", emphasis if len(emphasis) == 1 else tuple(chosen.values()))
 
     @property
     def loaded(self) -> Data:
@@ -248,7 +261,7 @@ def _load_once(task: Babi) -> Data:
         task.tasks,
         task.layout,
         validation_seed=task.validation_seed,
-        emphasis=dict.fromkeys(task.emphasized, task.emphasis),
+        emphasis=dict(zip(task.emphasized, itertools.cycle(task.emphasis), strict=False)),
         archive_sha256=task.archive_sha256,
     )
 

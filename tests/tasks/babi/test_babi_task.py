@@ -26,6 +26,8 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
     assert task.tasks == (2, 5)
     assert hash(task) == hash(Babi((2, 5)))
     assert Babi([5, 2], emphasized=[7, 5, 2]).emphasized == (2, 5)
+    assert Babi([5, 2], emphasized=[7, 5, 2], emphasis=[4.0, 0.5, 2]).emphasis == (2, 0.5)
+    assert Babi([5, 2], emphasized=[7], emphasis=3.0) == Babi([5, 2])  # As runs of earlier versions have it.
     assert Babi([5, 2], exchange_names=True, exchange_except=[7, 5, 2]).exchange_except == (2, 5)
     assert tasks.TASKS["babi"] is Babi
 
@@ -39,7 +41,11 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
         ({"layout": "line"}, "layout must be one of 'stream', 'question', 'sentences', got 'line'"),
         ({"exchange_names": True, "exchange_except": (21,)}, "exchange_except must be whole .* 1 to 20, got 21"),
         ({"exchange_except": (16,)}, "exchange_except has no effect without exchange_names"),
-        ({"emphasis": 0.0}, "emphasis must be above 0 and finite, got 0.0"),
+        ({"emphasis": (0.0,)}, "emphasis must be above 0 and finite, got 0.0"),
+        (
+            {"emphasized": (2, 3), "emphasis": (2.0, 3.0, 4.0)},
+            "emphasis must be one number, or one for each of the 2 tasks in emphasized, got 3",
+        ),
     ],
 )
 def test_what_is_not_possible_is_refused(options, message):
