@@ -6,6 +6,8 @@
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
 
+import dataclasses
+
 import ml_collections
 
 from experiments.configs.common import make_config
@@ -49,4 +51,7 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
     else:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 
-    return make_config(*parts)
+    task, model, settings = parts
+    # Whatever it is here, the command line may have several.
+    emphasis = task.emphasis if isinstance(task.emphasis, tuple) else (task.emphasis,)
+    return make_config(dataclasses.asdict(task) | {"emphasis": emphasis}, model, settings)

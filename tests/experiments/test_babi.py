@@ -22,7 +22,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tasks" / "babi"))
 from small_archive import make_contents, write_archive
 
 TINY = [f"--config={ROOT}/experiments/configs/babi.py:tiny", "--workdir=run", "--tasks=2,1"]
-TRAIN = [*TINY, "--models=mnm_p,lstm", "--num_seeds=2", "--babi_archive=archive.tar.gz"]
+OFTEN = ["--config.task.emphasized=2,1", "--config.task.emphasis=2,0.5"]
+RENAMED = ["--config.task.exchange_names=True", "--config.task.exchange_except=2"]
+TRAIN = [*TINY, *OFTEN, *RENAMED, "--models=mnm_p,lstm", "--num_seeds=2", "--babi_archive=archive.tar.gz"]
 NEW = [*TINY, "--workdir=new"]
 CUT = [*TRAIN, "--workdir=cut", "--models=lstm"]
 MODELS = ("mnm_p", "lstm")
@@ -44,6 +46,10 @@ WRONG = {
     "other archive": (
         [*TRAIN, "--babi_archive=other.tar.gz", "--resume"],
         "config.task.archive_sha256 was [0-9a-f]{64} and is [0-9a-f]{64}",
+    ),
+    "too many numbers": (
+        [*NEW, "--config.task.emphasized=2", "--config.task.emphasis=2,3"],
+        "emphasis must be one number, or one for each of the 1 tasks in emphasized, got 2",
     ),
     "misspelt configuration": (
         ["--workdir=new", f"--config={ROOT}/experiments/configs/babi.py:joined"],
@@ -109,7 +115,7 @@ def test_the_test_errors_are_those_of_the_best_parameters_counted_one_by_one(tra
         assert loaded.update == entry["best_update"]
         counts = {1: np.zeros(4, int), 2: np.zeros(4, int)}
         data = loaded.task.loaded
-        for bucket, is_seen in zip(data.test.buckets, data.is_seen["test"], strict=True):
+        for bucket, is_seen in zip(data.test.buckets, loaded.task.is_seen_in_test, strict=True):
             for i in range(len(bucket.lengths)):
                 # Without padding, one by one.
                 row = babi.take(bucket, i)

@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 import math
-import numbers
 import pathlib
 from collections.abc import Sequence
 from typing import ClassVar
@@ -59,7 +57,7 @@ class Babi:
     data: str = "en-10k"
     layout: str = "stream"
     emphasized: tuple[int, ...] = ()
-    emphasis: tuple[float, ...] = (3.0,)
+    emphasis: float | tuple[float, ...] = 3.0
     exchange_names: bool = False
     exchange_except: tuple[int, ...] = ()
     validation_seed: int = 0
@@ -79,20 +77,12 @@ class Babi:
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
         exchange_except = set(map(int, self.exchange_except)) & set(self.tasks)
         object.__setattr__(self, "exchange_except", tuple(sorted(exchange_except)))
-        # A run of an earlier version has a number.
-        emphasis = (self.emphasis,) if isinstance(self.emphasis, numbers.Real) else tuple(self.emphasis)
-        if len(emphasis) not in (1, len(self.emphasized)):
-            raise ValueError(
-                f"emphasis must be one number, or one for each of the {len(self.emphasized)} tasks in emphasized, "
-                f"got {len(emphasis)}"
-            )
-        for factor in emphasis:
-            if not 0 < factor < math.inf:
-                raise ValueError(f"emphasis must be above 0 and finite, got {factor!r}")
-        factors = zip(map(int, self.emphasized), itertools.cycle(emphasis), strict=False)
-        chosen = dict(sorted(pair for pair in factors if pair[0] in self.tasks))
-        object.__setattr__(self, "emphasized", tuple(chosen))
-        object.__setattr__(self, "emphasis", emphasis if len(emphasis) == 1 else tuple(chosen.values()))
+        factors = _pair(self.emphasized, self.emphasis)
+        object.__setattr__(self, "emphasized", tuple(sorted(factors.keys() & set(self.tasks))))
+        # Equal tasks have to be equal: a number where there is but one.
+        several = _as_tuple(self.emphasis)
+        of_each = tuple(factors[task] for task in self.emphasized)
+        object.__setattr__(self, "emphasis", several[0] if len(several) == 1 else of_each)
 
     @property
     def loaded(self) -> Data:
@@ -245,6 +235,26 @@ def _as_sentences(inputs: jax.Array | Sentence) -> jax.Array:
     return inputs.symbols if isinstance(inputs, Sentence) else inputs[:, None]
 
 
+def _as_tuple(emphasis: float | Sequence[float]) -> tuple[float, ...]:
+    return (emphasis,) if isinstance(emphasis, (int, float)) else tuple(emphasis)
+
+
+def _pair(emphasized: Sequence[int], emphasis: float | Sequence[float]) -> dict[int, float]:
+    """By how much each task is emphasised, in the order given."""
+    several = _as_tuple(emphasis)
+    for factor in several:
+        if not 0 < factor < math.inf:
+            raise ValueError(f"emphasis must be above 0 and finite, got {factor!r}")
+    if len(several) == 1:
+        several *= len(emphasized)
+    if len(several) != len(emphasized):
+        raise ValueError(
+            f"emphasis must be one number, or one for each of the {len(emphasized)} tasks in emphasized, "
+            f"got {len(several)}"
+        )
+    return dict(zip(map(int, emphasized), several, strict=True))
+
+
 # A format follows from the fields of the task, so that those of equal tasks are equal.
 _formats: dict[Babi, Format] = {}
 
@@ -261,7 +271,7 @@ def _load_once(task: Babi) -> Data:
         task.tasks,
         task.layout,
         validation_seed=task.validation_seed,
-        emphasis=dict(zip(task.emphasized, itertools.cycle(task.emphasis), strict=False)),
+        emphasis=_pair(task.emphasized, task.emphasis),
         archive_sha256=task.archive_sha256,
     )
 

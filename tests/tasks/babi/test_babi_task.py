@@ -27,7 +27,9 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
     assert hash(task) == hash(Babi((2, 5)))
     assert Babi([5, 2], emphasized=[7, 5, 2]).emphasized == (2, 5)
     assert Babi([5, 2], emphasized=[7, 5, 2], emphasis=[4.0, 0.5, 2]).emphasis == (2, 0.5)
-    assert Babi([5, 2], emphasized=[7], emphasis=3.0) == Babi([5, 2])  # As runs of earlier versions have it.
+    # One number for all stays a number, as in runs of earlier versions.
+    assert Babi(emphasized=[5, 2], emphasis=[4.0]) == Babi(emphasized=[2, 5], emphasis=4.0)
+    assert Babi(emphasized=[5, 2], emphasis=[4.0]).emphasis == 4.0
     assert Babi([5, 2], exchange_names=True, exchange_except=[7, 5, 2]).exchange_except == (2, 5)
     assert tasks.TASKS["babi"] is Babi
 
@@ -41,7 +43,7 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
         ({"layout": "line"}, "layout must be one of 'stream', 'question', 'sentences', got 'line'"),
         ({"exchange_names": True, "exchange_except": (21,)}, "exchange_except must be whole .* 1 to 20, got 21"),
         ({"exchange_except": (16,)}, "exchange_except has no effect without exchange_names"),
-        ({"emphasis": (0.0,)}, "emphasis must be above 0 and finite, got 0.0"),
+        ({"emphasis": 0.0}, "emphasis must be above 0 and finite, got 0.0"),
         (
             {"emphasized": (2, 3), "emphasis": (2.0, 3.0, 4.0)},
             "emphasis must be one number, or one for each of the 2 tasks in emphasized, got 3",
