@@ -346,7 +346,7 @@ def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...]
     models.find_writer(model)
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
     training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
-    training.check_dropout(task, training_settings)
+    training.check_settings(task, training_settings)
     if seeds is None or _NUM_SEEDS.present or _FIRST_SEED.present:
         first = seeds[0] if seeds and not _FIRST_SEED.present else _FIRST_SEED.value
         number = len(seeds) if seeds and not _NUM_SEEDS.present else _NUM_SEEDS.value

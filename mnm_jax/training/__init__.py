@@ -8,7 +8,7 @@ from mnm_jax._files import CONFIG
 from mnm_jax.training.checkpoint import Checkpoints, RestoreError, Saved, SaveError
 from mnm_jax.training.configuration import Configuration, Loaded, export, load, trained_runs
 from mnm_jax.training.devices import PARALLEL, Placement, check_divisible, max_over_processes, place
-from mnm_jax.training.episodes import Episodes, check_dropout, held_out, sample_batch, unroll_example
+from mnm_jax.training.episodes import Episodes, check_settings, held_out, sample_batch, unroll_example
 from mnm_jax.training.identity import describe, differences, explain, identify
 from mnm_jax.training.joining import join
 from mnm_jax.training.log import METRICS, TIMING
@@ -47,7 +47,7 @@ __all__ = [
     "TrainState",
     "TrainingSettings",
     "check_divisible",
-    "check_dropout",
+    "check_settings",
     "default_optimizer",
     "describe",
     "differences",

@@ -57,18 +57,18 @@ def room_for(cell: nn.Module, num_steps: int) -> nn.Module:
     return cell.with_room(num_steps) if hasattr(cell, "with_room") else cell
 
 
-def check_dropout(task: AnyTask, settings: TrainingSettings) -> None:
-    """Checks that the task can be trained on with dropout, if there is any.
+def check_settings(task: AnyTask, settings: TrainingSettings) -> None:
+    """Checks that the task can be trained on as the settings say.
 
     Raises:
-      ValueError: if a model acts the task's episodes itself: the gradient would be that of another policy than the one
-        that acted.
+      ValueError: if a model acts the task's episodes itself, and there is dropout, with which the gradient would be
+        that of another policy than the one that acted, or a choice of episodes, which would favour bad luck.
     """
-    if settings.embedding_dropout and is_interactive(task):
-        raise ValueError(
-            f"embedding_dropout must be 0 for a task whose episodes the model acts itself, got "
-            f"{settings.embedding_dropout!r}"
-        )
+    if not is_interactive(task):
+        return
+    for name, neutral in (("embedding_dropout", 0), ("candidates", 1)):
+        if (value := getattr(settings, name)) != neutral:
+            raise ValueError(f"{name} must be {neutral} for a task whose episodes the model acts itself, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +99,10 @@ class Episodes:
     def draw_batch(self, variables: PyTree, rngs: jax.Array, bucket: PyTree) -> Any:
         """Draws an episode for each key."""
         return jax.vmap(self.draw, in_axes=(None, 0, None))(variables, rngs, bucket)
+
+    def losses(self, variables: PyTree, examples: PyTree) -> jax.Array:
+        """Runs episodes of one shape: the task's loss of each, `[N]`."""
+        return jax.vmap(self.task.loss)(self._run(variables, examples).outputs, examples)
 
     def any_bucket(self) -> PyTree:
         """A bucket that has episodes; `None` for a task without buckets."""
@@ -170,8 +174,7 @@ class Episodes:
 
         Each episode counts times its weight, if there are `weights: [N]`.
         """
-        cell = room_for(self.cell, jax.tree.leaves(examples.inputs)[0].shape[1])
-        run = unroll_batch(cell, variables, examples.inputs, lengths=getattr(examples, "length", None))
+        run = self._run(variables, examples)
         measured = jax.vmap(self.measure)(run.outputs, run.trace, examples)
         if is_evaluation:
             measured = measured[0], measured[1] | jax.vmap(self.watch)(run.trace, examples)
@@ -179,6 +182,10 @@ class Episodes:
             measured = jax.tree.map(lambda x: x * weights, measured)
         losses, metrics = measured
         return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
+
+    def _run(self, variables: PyTree, examples: PyTree) -> Unrolled:
+        cell = room_for(self.cell, jax.tree.leaves(examples.inputs)[0].shape[1])
+        return unroll_batch(cell, variables, examples.inputs, lengths=getattr(examples, "length", None))
 
 
 def _field(trace: PyTree, name: str) -> Any:

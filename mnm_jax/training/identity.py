@@ -56,6 +56,8 @@ def identify(
         identity["optimizer"] = describe(optimizer)
         for name in settings.OF_OPTIMIZER:
             del identity[name]
+    if settings.candidates == 1:
+        del identity["candidates"]  # As it is in runs that are older than this setting.
     if settings.schedule == "constant" or optimizer is not None:
         del identity["num_updates"]  # A run may be made longer, if its learning rate does not depend on its length.
     return identity

@@ -16,7 +16,7 @@ import optax
 
 from mnm_jax.cells.embedding import drop_features
 from mnm_jax.training import sums as sums_lib
-from mnm_jax.training.episodes import Episodes, check_dropout
+from mnm_jax.training.episodes import Episodes, check_settings
 from mnm_jax.training.settings import TrainingSettings, default_optimizer
 from mnm_jax.training.sums import Sums
 from mnm_jax.training.task import AnyTask, Metrics
@@ -113,9 +113,9 @@ def make_functions(
       The `Functions`.
 
     Raises:
-      ValueError: if there is dropout on the embedding in an interactive task.
+      ValueError: see `check_settings`.
     """
-    check_dropout(task, settings)
+    check_settings(task, settings)
     episodes = Episodes(task, cell, settings.meta_weight)
     updates = _Updates(episodes, settings, optimizer or default_optimizer(settings), axis_name)
 
@@ -193,23 +193,40 @@ class _Updates:
 
     def gradient(self, state: TrainState, rng: jax.Array, bucket: PyTree) -> tuple[PyTree, jax.Array, Metrics]:
         """The gradient of an update's episodes, their mean loss, and what they measured."""
-        batch_size, dropout = self.settings.batch_size, self.settings.embedding_dropout
-        rngs = jax.random.split(rng, batch_size)
-        if self.axis_name is not None:
-            share = batch_size // jax.lax.axis_size(self.axis_name)
-            rngs = jax.lax.dynamic_slice_in_dim(rngs, share * jax.lax.axis_index(self.axis_name), share)
-        examples = self.episodes.draw_batch(state.variables, rngs, bucket)
+        settings, dropout = self.settings, self.settings.embedding_dropout
+        num_drawn = settings.candidates * settings.batch_size
+        rngs = jax.random.split(rng, num_drawn)
+        # The keys of the episodes are those of the numbers below `num_drawn`.
+        if settings.candidates > 1:
+            rngs = rngs[self.choose(state, jax.random.fold_in(rng, num_drawn + 1), rngs, bucket)]
+        examples = self.episodes.draw_batch(state.variables, self.own(rngs), bucket)
 
         def run(params: PyTree) -> tuple[jax.Array, Metrics]:
             if dropout:
-                # The keys of the episodes are those of the numbers below `batch_size`.
-                params = drop_features(params, jax.random.fold_in(rng, batch_size), dropout)
+                params = drop_features(params, jax.random.fold_in(rng, num_drawn), dropout)
             return self.episodes.measure_batch({"params": params, **state.constants}, examples)
 
         (loss, metrics), grads = jax.value_and_grad(run, has_aux=True)(state.params)
         if self.axis_name is not None:
             grads, loss, metrics = jax.lax.pmean((grads, loss, metrics), self.axis_name)
         return grads, loss, metrics | self.gradient_norms(grads)
+
+    def choose(self, state: TrainState, rng: jax.Array, rngs: jax.Array, bucket: PyTree) -> jax.Array:
+        """Chooses `B` of the episodes that these keys draw, without replacement, in proportion to their losses."""
+        examples = self.episodes.draw_batch(state.variables, self.own(rngs), bucket)
+        losses = self.episodes.losses(state.variables, examples)
+        if self.axis_name is not None:
+            losses = jax.lax.all_gather(losses, self.axis_name, tiled=True)
+        # The largest of these are such a choice: Vieira, "Gumbel-max trick and weighted reservoir sampling", 2014.
+        scores = jnp.log(losses) + jax.random.gumbel(rng, losses.shape, losses.dtype)
+        return jax.lax.top_k(scores, self.settings.batch_size)[1]
+
+    def own(self, rngs: jax.Array) -> jax.Array:
+        """This device's part of the episodes, by their keys."""
+        if self.axis_name is None:
+            return rngs
+        share = len(rngs) // jax.lax.axis_size(self.axis_name)
+        return jax.lax.dynamic_slice_in_dim(rngs, share * jax.lax.axis_index(self.axis_name), share)
 
     def gradient_norms(self, grads: PyTree) -> Metrics:
         """The norm of the gradient; of a task that names the parts of its output, those of the cell's parts too."""
