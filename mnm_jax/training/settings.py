@@ -16,11 +16,10 @@ class TrainingSettings:
       num_updates: how many updates in all.
       batch_size: episodes per update, `B`.
       candidates: how many episodes are drawn for each one that is trained on. If more than one, all of them are run
-        first, without a gradient, and `B` are chosen, with probabilities in proportion to their losses: what is solved
-        already is mostly left out, and what a training logs of its updates is of the harder ones. The task's losses must
-        not be negative then. After Jiang et al.
-        ("Accelerating Deep Learning by Focusing on the Biggest Losers", 2019), whose probabilities are powers of the
-        losses' ranks. Not for an `InteractiveTask`.
+        first, without a gradient, and `B` are chosen, with probabilities in proportion to the task's losses, which must
+        not be negative: what is solved already is mostly left out, and what is logged of the updates is of the harder
+        ones. After Jiang et al. ("Accelerating Deep Learning by Focusing on the Biggest Losers", 2019), whose
+        probabilities are powers of the losses' ranks. Not for an `InteractiveTask`.
       learning_rate: of Adam.
       adam_epsilon: what Adam adds to the root of the second moment.
       schedule: of the learning rate: `'constant'`, or `'cosine'`, which ends at zero after `num_updates`.

@@ -1,5 +1,6 @@
 """Trains on many devices and on one; prints how far apart they end, as JSON. See `test_devices.py`."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -36,14 +37,14 @@ class Cell(nn.Module):
 CELL = Cell()
 
 
-def train(parallel, *runs, dtype=np.float32):
+def train(parallel, *runs, dtype=np.float32, settings=SETTINGS):
     """The parameters after all updates, for the seeds of each run."""
     jax.config.update("jax_enable_x64", dtype == np.float64)
-    placement = training.place(TASK, CELL, SETTINGS, parallel)
+    placement = training.place(TASK, CELL, settings, parallel)
     for seeds in runs:
         state = placement.collect(placement.init(seeds))
         state = jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.dtype == np.float32 else leaf, state)
-        state, _, _ = placement.train_chunk(placement.spread(state), SETTINGS.num_updates)
+        state, _, _ = placement.train_chunk(placement.spread(state), settings.num_updates)
         params = placement.collect(state).params
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(dtype)}
         yield params
@@ -99,10 +100,13 @@ def main(directory):
     (in_turn,) = train("in_turn", SEEDS)
     (data,) = train("data", SEEDS)
     precise = [params for parallel in ("none", "data") for params in train(parallel, SEEDS, dtype=np.float64)]
+    harder = dataclasses.replace(SETTINGS, candidates=2)
+    chosen = [params for parallel in ("none", "data") for params in train(parallel, SEEDS, settings=harder)]
     alone = jax.tree.map(lambda *parts: np.concatenate(parts), *alone)
     results = {
         "data": distance(one, data),
         "data_float64": distance(*precise),
+        "data_candidates": distance(*chosen),
         "seeds": distance(one, seeds),
         "seeds_equal_seeds_alone": is_same(seeds, alone),
         "seeds_in_turn_equal_seeds_alone": is_same(in_turn, alone),

@@ -47,6 +47,10 @@ def test_episodes_over_devices_train_as_on_one_device(results):
     assert results["data_float64"] <= 1e-9
 
 
+def test_candidates_are_shared_out_and_chosen_among_all(results):
+    assert results["data_candidates"] <= 1e-4
+
+
 def test_an_evaluation_is_shared_out_too(results):
     assert max(results["evaluation"]) <= 1e-5
 

@@ -87,7 +87,9 @@ def test_an_evaluation_tells_what_a_memory_does():
     assert episodes.watch((), Example(2)) == {}
 
 
-def test_dropout_on_the_embedding_is_refused():
-    settings = dataclasses.replace(SETTINGS, embedding_dropout=0.1)
-    with pytest.raises(ValueError, match="embedding_dropout must be 0 for a task whose episodes the model acts itself"):
+@pytest.mark.parametrize(("options", "wanted"), [({"embedding_dropout": 0.1}, "0"), ({"candidates": 2}, "1")])
+def test_what_would_not_be_the_gradient_of_what_was_acted_is_refused(options, wanted):
+    settings = dataclasses.replace(SETTINGS, **options)
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be {wanted} for a task whose episodes the model acts itself"):
         training.make_functions(TASK, build("lstm", TASK), settings)

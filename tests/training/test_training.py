@@ -6,6 +6,7 @@ import struct
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -14,6 +15,8 @@ from recall import SEEDS, SETTINGS, TASK, assert_equal, build, damage
 from mnm_jax import models, training
 from mnm_jax.cells.embedding import drop_features
 from mnm_jax.tasks.dictionary import Dictionary
+from mnm_jax.training.episodes import Episodes
+from mnm_jax.training.update import _Updates
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -308,3 +311,54 @@ class TestEmbeddingDropout:
     def test_names_a_rate_that_is_not_possible(self, rate):
         with pytest.raises(ValueError, match="embedding_dropout must be at least 0 and below 1, got"):
             dataclasses.replace(SETTINGS, embedding_dropout=rate)
+
+
+class TestCandidates:
+    """Updates on some of the episodes that were drawn for them."""
+
+    SETTINGS = dataclasses.replace(SETTINGS, batch_size=3, candidates=2)
+
+    @pytest.fixture
+    def updates(self):
+        return _Updates(Episodes(TASK, build("lstm"), 0.0), self.SETTINGS, optax.identity(), None)
+
+    def test_are_chosen_once_each_and_in_proportion_to_their_losses(self, updates):
+        state, rngs = updates.init(jax.random.key(0)), jax.random.split(jax.random.key(1), 6)
+        losses = updates.episodes.losses(state.variables, updates.episodes.draw_batch(state.variables, rngs, None))
+        # Of other sizes than those of a model that has learned nothing.
+        sizes = jnp.array([0.0, 1.0, 2.0, 3.0, 4.0, 10.0]) / losses
+        updates = dataclasses.replace(updates, episodes=_Scaled(**vars(updates.episodes), sizes=sizes))
+        draws = jax.random.split(jax.random.key(2), 4000)
+        chosen = np.asarray(jax.vmap(lambda rng: updates.choose(state, rng, rngs, None))(draws))
+        assert chosen.shape == (4000, 3)
+        assert all(len(set(row)) == 3 for row in chosen.tolist())
+        assert 0 not in chosen
+        firsts = np.bincount(chosen[:, 0], minlength=6) / 4000
+        np.testing.assert_allclose(firsts, [0, 0.05, 0.1, 0.15, 0.2, 0.5], atol=0.03)
+
+    def test_an_update_is_that_of_the_chosen(self, updates):
+        state, rng = updates.init(jax.random.key(0)), jax.random.key(3)
+        _, loss, _ = updates.gradient(state, rng, None)
+        rngs = jax.random.split(rng, 6)
+        chosen = updates.choose(state, jax.random.fold_in(rng, 7), rngs, None)
+        losses = updates.episodes.losses(state.variables, updates.episodes.draw_batch(state.variables, rngs, None))
+        np.testing.assert_allclose(loss, np.mean(losses[chosen]), rtol=1e-5)
+
+    def test_one_is_as_if_there_were_no_such_setting(self):
+        settings = dataclasses.replace(self.SETTINGS, candidates=1)
+        assert "candidates" not in training.identify(TASK, build("lstm"), settings, SEEDS)
+        assert training.identify(TASK, build("lstm"), self.SETTINGS, SEEDS)["candidates"] == 2
+
+    def test_names_a_number_that_is_not_possible(self):
+        with pytest.raises(ValueError, match="candidates"):
+            dataclasses.replace(SETTINGS, candidates=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scaled(Episodes):
+    """Episodes whose losses are multiplied."""
+
+    sizes: jax.Array
+
+    def losses(self, variables, examples):
+        return self.sizes * super().losses(variables, examples)
