@@ -152,7 +152,7 @@ def _write(path: pathlib.Path, contents: dict[str, Any]) -> None:
 
 
 def tokens_per_second(configuration: training.Configuration, directory: pathlib.Path) -> float | None:
-    """How many steps that are no padding training reads in a second, evaluations and checkpoints included.
+    """How many steps that are no padding are trained on in a second, evaluations and checkpoints included.
 
     Returns:
       The median over the intervals between evaluations, for the first ones compile; `None` if there was none yet.

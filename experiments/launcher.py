@@ -315,8 +315,10 @@ def _configure_all(experiment: Experiment, saved: Mapping[str, training.Configur
                     f"--workdir={_WORKDIR.value} was made for {like.experiment}, not for {experiment.name}"
                 )
             config, seeds = _to_config(like), like.seeds
-            for path, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
-                config_path.set_value(path, config, value)
+            # Their types are those of the configuration file, which may say more than what was saved needs.
+            with config.ignore_type():
+                for path, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
+                    config_path.set_value(path, config, value)
         experiment.prepare(config)
         name = config.get("experiment", experiment.name)
         configurations.append(_configure(name, model, config, seeds))

@@ -52,6 +52,5 @@ def get_config(name: str = "single") -> ml_collections.ConfigDict:
         raise ValueError(f"unknown configuration {name!r}; choose from {', '.join(NAMES)}")
 
     task, model, settings = parts
-    # Whatever it is here, the command line may have several.
-    emphasis = task.emphasis if isinstance(task.emphasis, tuple) else (task.emphasis,)
-    return make_config(dataclasses.asdict(task) | {"emphasis": emphasis}, model, settings)
+    # A tuple, for the command line may have several.
+    return make_config(dataclasses.asdict(task) | {"emphasis": (task.emphasis,)}, model, settings)

@@ -96,7 +96,8 @@ def place(
         `'in_turn'`: all on one device, one after the other, each for a chunk of updates, and bit for bit as it would be
         trained alone. On a CPU this is faster where one seed has enough to do.
         `'data'`: by `jax.pmap`, every device has all the seeds and an equal share of the episodes of each update and
-        evaluation, and gradients are averaged: the same training as on one device, up to rounding.
+        evaluation, and gradients are averaged: the same training as on one device, up to rounding
+        (which may tip the choice between candidates).
         `'seeds'`: each device has an equal share of the seeds, and does with it, bit for bit, what it would do alone.
         It is driven by a thread for each, which sees the global settings of JAX, but no `with` around the call.
       optimizer: in place of the one that the settings ask for.

@@ -15,11 +15,12 @@ class TrainingSettings:
     Attributes:
       num_updates: how many updates in all.
       batch_size: episodes per update, `B`.
-      candidates: how many episodes are drawn for each one that is trained on. If more than one, all of them are run
-        first, without a gradient, and `B` are chosen, with probabilities in proportion to the task's losses, which must
-        not be negative: what is solved already is mostly left out, and what is logged of the updates is of the harder
-        ones. After Jiang et al. ("Accelerating Deep Learning by Focusing on the Biggest Losers", 2019), whose
-        probabilities are powers of the losses' ranks. Not for an `InteractiveTask`.
+      candidates: how many episodes are drawn for each one that is trained on, of the same bucket if there are buckets.
+        If more than one, all of them are run first, without a gradient and without dropout, and `B` are chosen one
+        after the other, each in proportion to the task's losses of those left, which must not be negative. What is
+        solved already is mostly left out, the gradient is no longer that of the mean loss, and what is logged of the
+        updates is of the harder episodes. After Jiang et al. ("Accelerating Deep Learning by Focusing on the Biggest
+        Losers", 2019), whose probabilities are powers of the losses' ranks. Not for an `InteractiveTask`.
       learning_rate: of Adam.
       adam_epsilon: what Adam adds to the root of the second moment.
       schedule: of the learning rate: `'constant'`, or `'cosine'`, which ends at zero after `num_updates`.

@@ -106,7 +106,8 @@ def make_functions(
       cell: what learns it. Its variables in the collection `params` are learned; those in all others stay as they are.
       settings: how.
       axis_name: of the devices that share the episodes, if `train_chunk` and `evaluate` are mapped over some. Each
-        takes an equal part of the `B` episodes of an update, and of those of an evaluation as nearly as can be.
+        takes an equal part of the `B` episodes of an update, and of the candidates for them, and of those of an
+        evaluation as nearly as can be.
       optimizer: in place of `default_optimizer(settings)`.
 
     Returns:
@@ -193,17 +194,17 @@ class _Updates:
 
     def gradient(self, state: TrainState, rng: jax.Array, bucket: PyTree) -> tuple[PyTree, jax.Array, Metrics]:
         """The gradient of an update's episodes, their mean loss, and what they measured."""
-        settings, dropout = self.settings, self.settings.embedding_dropout
-        num_drawn = settings.candidates * settings.batch_size
-        rngs = jax.random.split(rng, num_drawn)
+        settings, num_drawn = self.settings, self.settings.candidates * self.settings.batch_size
         # The keys of the episodes are those of the numbers below `num_drawn`.
+        rngs = jax.random.split(rng, num_drawn)
+        rng_dropout, rng_choice = (jax.random.fold_in(rng, num_drawn + i) for i in range(2))
         if settings.candidates > 1:
-            rngs = rngs[self.choose(state, jax.random.fold_in(rng, num_drawn + 1), rngs, bucket)]
-        examples = self.episodes.draw_batch(state.variables, self.own(rngs), bucket)
+            rngs = rngs[self.choose(state, rng_choice, rngs, bucket)]
+        examples = self.episodes.draw_batch(state.variables, self.own_keys(rngs), bucket)
 
         def run(params: PyTree) -> tuple[jax.Array, Metrics]:
-            if dropout:
-                params = drop_features(params, jax.random.fold_in(rng, num_drawn), dropout)
+            if settings.embedding_dropout:
+                params = drop_features(params, rng_dropout, settings.embedding_dropout)
             return self.episodes.measure_batch({"params": params, **state.constants}, examples)
 
         (loss, metrics), grads = jax.value_and_grad(run, has_aux=True)(state.params)
@@ -213,16 +214,18 @@ class _Updates:
 
     def choose(self, state: TrainState, rng: jax.Array, rngs: jax.Array, bucket: PyTree) -> jax.Array:
         """Chooses `B` of the episodes that these keys draw, without replacement, in proportion to their losses."""
-        examples = self.episodes.draw_batch(state.variables, self.own(rngs), bucket)
+        examples = self.episodes.draw_batch(state.variables, self.own_keys(rngs), bucket)
         losses = self.episodes.losses(state.variables, examples)
         if self.axis_name is not None:
             losses = jax.lax.all_gather(losses, self.axis_name, tiled=True)
         # The largest of these are such a choice: Vieira, "Gumbel-max trick and weighted reservoir sampling", 2014.
         scores = jnp.log(losses) + jax.random.gumbel(rng, losses.shape, losses.dtype)
+        # Where NaN stands in an order differs between devices. Chosen, it is noticed.
+        scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
         return jax.lax.top_k(scores, self.settings.batch_size)[1]
 
-    def own(self, rngs: jax.Array) -> jax.Array:
-        """This device's part of the episodes, by their keys."""
+    def own_keys(self, rngs: jax.Array) -> jax.Array:
+        """This device's part of the keys of episodes, which `check_divisible` has seen to be a whole one."""
         if self.axis_name is None:
             return rngs
         share = len(rngs) // jax.lax.axis_size(self.axis_name)

@@ -107,6 +107,7 @@ def main(directory):
         "data": distance(one, data),
         "data_float64": distance(*precise),
         "data_candidates": distance(*chosen),
+        "candidates_matter": distance(one, chosen[0]),
         "seeds": distance(one, seeds),
         "seeds_equal_seeds_alone": is_same(seeds, alone),
         "seeds_in_turn_equal_seeds_alone": is_same(in_turn, alone),

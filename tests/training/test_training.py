@@ -322,19 +322,34 @@ class TestCandidates:
     def updates(self):
         return _Updates(Episodes(TASK, build("lstm"), 0.0), self.SETTINGS, optax.identity(), None)
 
-    def test_are_chosen_once_each_and_in_proportion_to_their_losses(self, updates):
+    @staticmethod
+    def choose(updates, losses, num_choices):
+        """Which of six episodes are chosen where these are their losses, `[num_choices, 3]`."""
         state, rngs = updates.init(jax.random.key(0)), jax.random.split(jax.random.key(1), 6)
-        losses = updates.episodes.losses(state.variables, updates.episodes.draw_batch(state.variables, rngs, None))
-        # Of other sizes than those of a model that has learned nothing.
-        sizes = jnp.array([0.0, 1.0, 2.0, 3.0, 4.0, 10.0]) / losses
-        updates = dataclasses.replace(updates, episodes=_Scaled(**vars(updates.episodes), sizes=sizes))
-        draws = jax.random.split(jax.random.key(2), 4000)
+        of_model = updates.episodes.losses(state.variables, updates.episodes.draw_batch(state.variables, rngs, None))
+        scaled = _Scaled(**vars(updates.episodes), sizes=jnp.asarray(losses) / of_model)
+        updates = dataclasses.replace(updates, episodes=scaled)
+        draws = jax.random.split(jax.random.key(2), num_choices)
         chosen = np.asarray(jax.vmap(lambda rng: updates.choose(state, rng, rngs, None))(draws))
-        assert chosen.shape == (4000, 3)
+        assert chosen.shape == (num_choices, 3)
         assert all(len(set(row)) == 3 for row in chosen.tolist())
+        return chosen
+
+    def test_are_chosen_once_each_and_in_proportion_to_the_losses_of_those_left(self, updates):
+        chosen = self.choose(updates, [0.0, 1.0, 2.0, 3.0, 4.0, 10.0], 4000)
         assert 0 not in chosen
         firsts = np.bincount(chosen[:, 0], minlength=6) / 4000
         np.testing.assert_allclose(firsts, [0, 0.05, 0.1, 0.15, 0.2, 0.5], atol=0.03)
+        seconds = chosen[chosen[:, 0] == 5, 1]
+        np.testing.assert_allclose(np.bincount(seconds) / len(seconds), [0, 0.1, 0.2, 0.3, 0.4], atol=0.04)
+
+    def test_a_loss_that_is_no_number_is_chosen_so_that_it_is_noticed(self, updates):
+        chosen = self.choose(updates, [1.0, np.nan, -1.0, 1.0, 1.0, 100.0], 10)
+        assert all({1, 2} < set(row) for row in chosen.tolist())
+
+    def test_without_enough_losses_the_solved_ones_fill_up(self, updates):
+        chosen = self.choose(updates, [0.0, 0.0, 0.0, 1e-6, 0.0, 0.0], 10)
+        assert set(chosen[:, 0].tolist()) == {3}
 
     def test_an_update_is_that_of_the_chosen(self, updates):
         state, rng = updates.init(jax.random.key(0)), jax.random.key(3)
@@ -344,13 +359,13 @@ class TestCandidates:
         losses = updates.episodes.losses(state.variables, updates.episodes.draw_batch(state.variables, rngs, None))
         np.testing.assert_allclose(loss, np.mean(losses[chosen]), rtol=1e-5)
 
-    def test_one_is_as_if_there_were_no_such_setting(self):
+    def test_a_run_with_one_is_the_same_as_one_from_before_there_were_candidates(self):
         settings = dataclasses.replace(self.SETTINGS, candidates=1)
         assert "candidates" not in training.identify(TASK, build("lstm"), settings, SEEDS)
         assert training.identify(TASK, build("lstm"), self.SETTINGS, SEEDS)["candidates"] == 2
 
     def test_names_a_number_that_is_not_possible(self):
-        with pytest.raises(ValueError, match="candidates"):
+        with pytest.raises(ValueError, match=r"candidates must be .* at least 1, got 0"):
             dataclasses.replace(SETTINGS, candidates=0)
 
 

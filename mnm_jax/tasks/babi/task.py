@@ -77,12 +77,12 @@ class Babi:
         object.__setattr__(self, "tasks", tuple(sorted(set(map(int, self.tasks)))))
         exchange_except = set(map(int, self.exchange_except)) & set(self.tasks)
         object.__setattr__(self, "exchange_except", tuple(sorted(exchange_except)))
-        factors = _pair(self.emphasized, self.emphasis)
+        factors = _factors(self.emphasized, self.emphasis)
         object.__setattr__(self, "emphasized", tuple(sorted(factors.keys() & set(self.tasks))))
-        # Equal tasks have to be equal: a number where there is but one.
-        several = _as_tuple(self.emphasis)
+        # Equal tasks have to be equal, and to stay so in a configuration file: a number where one says it all.
         of_each = tuple(factors[task] for task in self.emphasized)
-        object.__setattr__(self, "emphasis", several[0] if len(several) == 1 else of_each)
+        distinct = set(of_each or _as_tuple(self.emphasis))
+        object.__setattr__(self, "emphasis", distinct.pop() if len(distinct) == 1 else of_each)
 
     @property
     def loaded(self) -> Data:
@@ -236,23 +236,28 @@ def _as_sentences(inputs: jax.Array | Sentence) -> jax.Array:
 
 
 def _as_tuple(emphasis: float | Sequence[float]) -> tuple[float, ...]:
-    return (emphasis,) if isinstance(emphasis, (int, float)) else tuple(emphasis)
+    return tuple(np.atleast_1d(np.asarray(emphasis, float)).tolist())
 
 
-def _pair(emphasized: Sequence[int], emphasis: float | Sequence[float]) -> dict[int, float]:
-    """By how much each task is emphasised, in the order given."""
+def _factors(emphasized: Sequence[int], emphasis: float | Sequence[float]) -> dict[int, float]:
+    """How many times as often each of the emphasised tasks is drawn.
+
+    Raises:
+      ValueError: if a number is not possible, or if there are neither one nor as many as tasks.
+    """
     several = _as_tuple(emphasis)
     for factor in several:
         if not 0 < factor < math.inf:
             raise ValueError(f"emphasis must be above 0 and finite, got {factor!r}")
     if len(several) == 1:
-        several *= len(emphasized)
-    if len(several) != len(emphasized):
+        return dict.fromkeys(map(int, emphasized), several[0])
+    factors = dict(zip(map(int, emphasized), several, strict=False))
+    if not len(factors) == len(emphasized) == len(several):
         raise ValueError(
-            f"emphasis must be one number, or one for each of the {len(emphasized)} tasks in emphasized, "
-            f"got {len(several)}"
+            f"emphasis must be one number, or one for each of different tasks in emphasized, got {len(several)} "
+            f"numbers for {', '.join(map(str, emphasized)) or 'no tasks'}"
         )
-    return dict(zip(map(int, emphasized), several, strict=True))
+    return factors
 
 
 # A format follows from the fields of the task, so that those of equal tasks are equal.
@@ -271,7 +276,7 @@ def _load_once(task: Babi) -> Data:
         task.tasks,
         task.layout,
         validation_seed=task.validation_seed,
-        emphasis=_pair(task.emphasized, task.emphasis),
+        emphasis=_factors(task.emphasized, task.emphasis),
         archive_sha256=task.archive_sha256,
     )
 

@@ -1,5 +1,8 @@
 """bAbI as a task to be trained on."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from mnm_jax import models, tasks, training
 from mnm_jax.tasks.babi import VOCABULARY, Babi, take
 from mnm_jax.tasks.babi import task as task_lib
 from mnm_jax.tasks.babi.stories import sha256
+from mnm_jax.training.identity import identify_value
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -26,12 +30,30 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
     assert task.tasks == (2, 5)
     assert hash(task) == hash(Babi((2, 5)))
     assert Babi([5, 2], emphasized=[7, 5, 2]).emphasized == (2, 5)
-    assert Babi([5, 2], emphasized=[7, 5, 2], emphasis=[4.0, 0.5, 2]).emphasis == (2, 0.5)
-    # One number for all stays a number, as in runs of earlier versions.
-    assert Babi(emphasized=[5, 2], emphasis=[4.0]) == Babi(emphasized=[2, 5], emphasis=4.0)
-    assert Babi(emphasized=[5, 2], emphasis=[4.0]).emphasis == 4.0
     assert Babi([5, 2], exchange_names=True, exchange_except=[7, 5, 2]).exchange_except == (2, 5)
     assert tasks.TASKS["babi"] is Babi
+
+
+@pytest.mark.parametrize(
+    ("emphasized", "given", "emphasis"),
+    [
+        ((7, 5, 2), (4.0, 0.5, 2), (2.0, 0.5)),
+        ((2, 5), (4,), 4.0),
+        ((5, 2, 5), np.float32(4), 4.0),
+        ((2, 5), (4.0, 4.0), 4.0),
+        ((5, 7), (0.5, 4.0), 0.5),  # One is left.
+        ((), 3, 3.0),
+        ((7,), 3.0, 3.0),
+        ((7, 8), (0.5, 4.0), ()),
+    ],
+)
+def test_an_emphasis_has_one_form_in_a_configuration_file_too(emphasized, given, emphasis):
+    task = Babi([5, 2], emphasized=emphasized, emphasis=given)
+    assert repr(task.emphasis) == repr(emphasis)
+    assert set(task.emphasized) == {2, 5}.intersection(emphasized)
+    again = Babi(**json.loads(json.dumps(dataclasses.asdict(task))))
+    assert again == task
+    assert identify_value("task", again) == identify_value("task", task)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +68,11 @@ def test_a_task_is_a_value_as_a_configuration_file_holds_it():
         ({"emphasis": 0.0}, "emphasis must be above 0 and finite, got 0.0"),
         (
             {"emphasized": (2, 3), "emphasis": (2.0, 3.0, 4.0)},
-            "emphasis must be one number, or one for each of the 2 tasks in emphasized, got 3",
+            "emphasis must be one number, or one for each of different tasks in emphasized, got 3 numbers for 2, 3",
+        ),
+        (
+            {"emphasized": (2, 2), "emphasis": (2.0, 5.0)},
+            "emphasis must be one number, or one for each of different tasks in emphasized, got 2 numbers for 2, 2",
         ),
     ],
 )
