@@ -199,6 +199,7 @@ class _Updates:
         rngs = jax.random.split(rng, num_drawn)
         rng_dropout, rng_choice = (jax.random.fold_in(rng, num_drawn + i) for i in range(2))
         if settings.candidates > 1:
+            # Keys, and not what they drew: that may be on another device, and drawing it again costs next to nothing.
             rngs = rngs[self.choose(state, rng_choice, rngs, bucket)]
         examples = self.episodes.draw_batch(state.variables, self.own_keys(rngs), bucket)
 
