@@ -2,8 +2,8 @@
 
 `single`: models small enough for a CPU, to be trained on one task at a time; on the first one without `--tasks`.
 `joint`: all tasks together, with memory and controller of 100.
-`chained`: all tasks together, a sentence at each step, reads in a chain; run 66 of experiments/results/babi_log.md. Names
-are exchanged in training, an aid that published systems do not have; to train without it, add
+`chained`: all tasks together, a sentence at each step, reads in a chain; run 66 of experiments/results/babi_log.md.
+Names are exchanged in training, an aid that published systems do not have; to train without it, add
 `--config.task.exchange_names=False "--config.task.exchange_except=()"`.
 `tiny`: a few updates of the smallest models, to see whether everything runs.
 """
