@@ -48,7 +48,7 @@ _SAVE_MINUTES = flags.DEFINE_float("save_minutes", 5.0, "Minutes between two che
 _SAVE_UPDATES = flags.DEFINE_integer("save_updates", None, "Checkpoints also at the multiples of this.", lower_bound=1)
 _KEEP = flags.DEFINE_integer("keep_checkpoints", 3, "How many checkpoints of a model are kept.", lower_bound=1)
 _ON_NONFINITE = flags.DEFINE_enum(
-    "on_nonfinite", "stop", ("stop", "skip"), "Stop at a loss or gradient that is not finite, or skip its update."
+    "on_nonfinite", "stop", ("stop", "skip"), "Stop at a loss, gradient or step that is not finite, or skip its update."
 )
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write event files too; needs tensorboardX.")
 _COMPILATION_CACHE = flags.DEFINE_bool(
@@ -345,7 +345,7 @@ def _configure(name: str, model: str, config: ConfigDict, seeds: tuple[int, ...]
       ValueError: if a value is not possible, naming it.
     """
     task, settings = tasks.find_task(name)(**config.task), models.ModelSettings(**config.model)
-    models.find_writer(model)
+    models.find_writer(model, settings)
     meta_weight = models.default_meta_weight(model) if settings.meta_weight is None else settings.meta_weight
     training_settings = training.TrainingSettings(**config.training, meta_weight=meta_weight)
     training.check_settings(task, training_settings)

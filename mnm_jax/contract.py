@@ -8,6 +8,7 @@ Axes: `L` layers of widths `d_0` (key) to `d_L` (value), `H` heads.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, dataclass_transform
 
@@ -82,6 +83,10 @@ class Gate:
         _checks.check_choice("per", self.per, ("step", "head", "layer", "key_feature", "value_feature"))
         for name in ("low", "high", "bias"):
             _checks.check_number(name, getattr(self, name))
+        if not -math.inf < self.low <= self.high < math.inf:
+            raise ValueError(
+                f"a gate's range must be finite, with low not above high, got {self.low!r} to {self.high!r}"
+            )
 
     def shape(self, spec: Spec, num_heads: int) -> tuple[int, ...]:
         """The shape of the gate for a memory of this architecture."""
@@ -220,8 +225,11 @@ class Backward(_Value):
 
     Attributes:
       is_learned: whether what `init` draws is learned; else it stays as it is.
+      gives_steps: of the class: whether the targets of hidden layers are what the layers give already less a step that
+        `apply` worked out. A rule that changes targets or the scale of steps would make another rule of it.
     """
 
+    gives_steps: ClassVar[bool] = False
     is_learned: bool = dataclasses.field(default=True, kw_only=True)
 
     def init(self, rng: jax.Array, spec: Spec, layer: int) -> PyTree:
@@ -262,7 +270,7 @@ def check_write_arguments(memory: Memory, keys: jax.Array, values: jax.Array, ra
       The rate, `[L, H]`.
 
     Raises:
-      AssertionError: if an argument has another shape or is not floating-point.
+      AssertionError: if keys or values have another shape or are not floating-point, or if the rate does not broadcast.
     """
     _checks.check_array("keys", keys, (None, memory[0].kernel.shape[0]))
     _checks.check_array("values", values, (keys.shape[0], memory[-1].kernel.shape[1]))

@@ -52,7 +52,7 @@ class Interface(nn.Module):
       value_normalization: the same for the write values.
       shared_key_start: whether the read-key projection starts equal to the write-key projection, then learns freely.
       rate_per: `'step'` for one rate, `'head'` or `'layer'` for one each.
-      rate_scale: the largest rate.
+      rate_scale: the largest rate; not negative.
       rate_bias: the bias `b` at the start of training. Negative: a memory that is written timidly at first keeps what
         was written long ago, and that is what learning starts from.
       gates: by name, what else the writer asks for.
@@ -83,6 +83,8 @@ class Interface(nn.Module):
         Raises:
           ValueError: if an option has a value that is not allowed.
         """
+        if not 0 <= self.rate_scale < math.inf:
+            raise ValueError(f"rate_scale must be finite and not negative, got {self.rate_scale!r}")
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", None))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", None))
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))

@@ -1,10 +1,11 @@
 """Models by name: what command lines and configuration files speak of, turned into cells."""
 
 import dataclasses
+import functools
 import importlib
 import math
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,22 +14,21 @@ from mnm_jax import _checks, _paths, cells, rules, writers
 from mnm_jax.memory import Spec
 from mnm_jax.writers import Writer
 
-_PAPER: dict[str, Callable[[], Writer]] = {"mnm_p": writers.local, "mnm_g": writers.gradient}
-
-
-def _local(backward: Callable[..., writers.Backward], **options: Any) -> Callable[[], Writer]:
-    return lambda: writers.local(backward=backward(**options))
-
-
-_WRITERS: dict[str, Callable[[], Writer]] = _PAPER | {
-    "mnm_p_hidden": _local(writers.perceptron, hidden_size=32),
-    "mnm_p_key": _local(writers.perceptron, use_key=True),
-    "mnm_p_fixed": _local(writers.perceptron, is_learned=False),
-    "feedback_alignment": _local(rules.feedback_alignment),
-    "synthetic_gradients": _local(rules.synthetic_gradients),
+# The backward functions of the local rules, and the other writers.
+_BACKWARD: dict[str, Callable[[], writers.Backward]] = {
+    "mnm_p": writers.perceptron,
+    "mnm_p_hidden": functools.partial(writers.perceptron, hidden_size=32),
+    "mnm_p_key": functools.partial(writers.perceptron, use_key=True),
+    "mnm_p_fixed": functools.partial(writers.perceptron, is_learned=False),
+    "feedback_alignment": rules.feedback_alignment,
+    "synthetic_gradients": rules.synthetic_gradients,
+}
+_OTHERS: dict[str, Callable[[], Writer]] = {
+    "mnm_g": writers.gradient,
     "titans": rules.titans,
     "gated_delta": rules.gated_delta,
 }
+_PAPER = ("mnm_p", "mnm_g")
 _BASELINES = ("lstm", "salu", "attention")
 _PLASTICITY = {"rnn": "none", "plastic": "hebbian", "modplast": "modulated", "modul": "retroactive"}
 # The models of every experiment; the plasticity family was made for the maze.
@@ -37,8 +37,20 @@ COMMON = (*_PAPER, *_BASELINES)
 AGENTS = (*COMMON, *_PLASTICITY)
 MEMORIES = (*COMMON, "ntm", "dnc")
 # The writing rules, those of the paper first.
-WRITERS = tuple(_WRITERS)
+WRITERS = tuple(dict.fromkeys((*_PAPER, *_BACKWARD, *_OTHERS)))
 NAMES = (*MEMORIES, *WRITERS[len(_PAPER) :], *_PLASTICITY)
+
+
+# What `cells.MNM` has and `cells.ChainedMNM` has not; none of it is an option of a baseline.
+_NOT_CHAINED = (
+    "key_normalization",
+    "shared_key_start",
+    "read_normalization",
+    "rate_per",
+    "rate_scale",
+    "forget_bias",
+    "compute_dtype",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +62,16 @@ class ModelSettings:
       memory_size: width of keys, values and hidden layers of the memory.
       num_layers: layers of the memory, `L`.
       num_heads: `H`.
-      relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`.
+      relation_size: width of the relation in a key. Above 0, a memory that is written is that of `cells.ChainedMNM`,
+        which has no `rate_per`, `rate_scale`, `key_normalization`, `read_normalization`, `shared_key_start`,
+        `forget_bias` or `compute_dtype`: these have to be what they are by default.
       num_reads: how many reads `cells.ChainedMNM` chains in a step.
       num_chains: how many chains of reads it has side by side.
       readout_size: width of the hidden layer of its readout; 0 for no readout.
       gated_units: whether its controller and readout have gates.
       hidden_size: width of the hidden layers of the memory, if not `memory_size`, which 0 stands for.
-      normalized_rule, bounded_targets: whether the local rule is normalised, and whether the targets of hidden layers
-        are within their reach; see `writers.local`.
+      normalized_rule, bounded_targets: whether the local rules are normalised, and whether the targets of hidden layers
+        are within their reach; see `writers.local`. Not for a writer of one's own, which has its own options.
       use_bias: whether the layers of the memory have biases.
       zero_output_layer: see `memory.Spec`.
       key_normalization, value_normalization, shared_key_start, rate_per, rate_scale, rate_bias: see
@@ -66,10 +80,11 @@ class ModelSettings:
       embedding_scale: see `cells.Embedding`.
       published_start, plasticity_scale: whether the plasticity family starts as in the published code, and how large
         its recurrent weights are at the start; see `cells.Plastic`.
-      meta_weight: weight of the meta-objective in the loss, lambda; `None` for what `default_meta_weight` says.
+      meta_weight: weight of the meta-objective in the loss, lambda; `None` for what `default_meta_weight` says. It is
+        no option of the cell: what `TrainingSettings.meta_weight` is in a run of the experiments follows from it.
       forget_bias: whether the controller of a memory that is written starts with a forget bias of 1 (`cells.LSTMCell`)
         or, as in `flax.linen`, without.
-      compute_dtype: `'bfloat16'` for the matrix products of a model with a memory that is written; see `cells.MNM`.
+      compute_dtype: `'bfloat16'` for the matrix products of `cells.MNM`.
     """
 
     controller_size: int
@@ -112,14 +127,24 @@ class ModelSettings:
         for option in ("relation_size", "hidden_size", "readout_size"):
             if getattr(self, option) < 0:
                 raise ValueError(f"{option} must not be negative, got {getattr(self, option)!r}")
-        for option in ("rate_bias", "rate_scale", "embedding_scale"):
+        for option in ("rate_bias", "embedding_scale"):
             if not math.isfinite(getattr(self, option)):
                 raise ValueError(f"{option} must be finite, got {getattr(self, option)!r}")
+        if not 0 <= self.rate_scale < math.inf:
+            raise ValueError(f"rate_scale must be finite and not negative, got {self.rate_scale!r}")
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", "none"))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", "none"))
         _checks.check_choice("read_normalization", self.read_normalization, ("rms", "none"))
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
         _checks.check_choice("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
+        if self.relation_size:
+            defaults = {field.name: field.default for field in dataclasses.fields(self)}
+            for option in _NOT_CHAINED:
+                if (value := getattr(self, option)) != defaults[option]:
+                    raise ValueError(
+                        f"{option} must be {defaults[option]!r} with a relation_size, which is for cells.ChainedMNM; "
+                        f"that has no such option, got {value!r}"
+                    )
 
     @property
     def memory_spec(self) -> Spec:
@@ -129,17 +154,27 @@ class ModelSettings:
         return Spec(key_size, self.memory_size, hidden_sizes, self.use_bias, self.zero_output_layer)
 
 
-def find_writer(name: str) -> Writer | None:
+def find_writer(name: str, settings: ModelSettings | None = None) -> Writer | None:
     """The writer that a model's name stands for; `None` for a baseline.
 
     Args:
       name: one of `NAMES`, or `module:function` for a function of no arguments that makes a `Writer`.
+      settings: the options of the local rules; `None` for the rules as they are in the paper.
 
     Raises:
-      ValueError: if there is no such model, module or function, or if it makes something else.
+      ValueError: if there is no such model, module or function, if it makes something else, or if it is a local rule
+        that the options are not for.
     """
-    if name in _WRITERS:
-        return _WRITERS[name]()
+    if name in _BACKWARD:
+        backward = _BACKWARD[name]()
+        if settings is None:
+            return writers.local(backward=backward)
+        if backward.gives_steps and (settings.normalized_rule or settings.bounded_targets):
+            option = "normalized_rule" if settings.normalized_rule else "bounded_targets"
+            raise ValueError(f"model {name!r} has no {option}: its layers take steps of their own, without a target")
+        return writers.local(backward=backward, normalized=settings.normalized_rule, bounded=settings.bounded_targets)
+    if name in _OTHERS:
+        return _OTHERS[name]()
     if name in NAMES:
         return None
     module, separator, function = name.partition(":")
@@ -188,7 +223,7 @@ def build(
       The cell. Its parameters do not depend on `num_steps`.
 
     Raises:
-      ValueError: if there is no such model.
+      ValueError: if there is no such model, or if the settings are not for it.
     """
     common: _Common = {
         "output_size": output_size,
@@ -196,9 +231,7 @@ def build(
         "vocabulary_size": vocabulary_size,
         "embedding_scale": settings.embedding_scale,
     }
-    writer = find_writer(name)
-    if name == "mnm_p":
-        writer = writers.local(normalized=settings.normalized_rule, bounded=settings.bounded_targets)
+    writer = find_writer(name, settings)
     if writer is not None and settings.relation_size:
         return cells.ChainedMNM(
             **common,

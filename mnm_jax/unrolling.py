@@ -78,7 +78,8 @@ def unroll(
         that writes need it, and `jax.experimental.checkify` to say at which operation a number became none.
       anchor_every: the most steps that the gradient walks back before it takes up a copy of the memory that was kept.
         Fewer steps mean less rounding and more copies. A change whose `growth` is above 1 is taken back no further than
-        keeps rounding within what this many additions and subtractions may sum up to.
+        keeps rounding within what this many additions and subtractions may sum up to. Where the square of what it may
+        go back is below `T`, nothing is walked back: copies would be more than the states that recomputing keeps.
 
     Returns:
       The carry, the outputs and the trace.

@@ -144,19 +144,29 @@ def local(*, backward: Backward | None = None, normalized: bool = False, bounded
     Args:
       backward: the backward function `q`; `None` for `perceptron()`, an affine map of the value.
       normalized: whether a step is divided by the squared length of the layer's input, `s_l,i = 1 / |z^{l-1}_i|^2`, as
-        in the normalised delta rule (Nagumo and Noda, "A learning method for system identification", 1967): with one
-        head, a rate of 1 brings a layer all the way to its target, whatever the widths, and no rate up to 1 overshoots.
+        in the normalised delta rule (Nagumo and Noda, "A learning method for system identification", 1967); 0.01 is
+        added to that length, and 1 if the layer has a bias, which is a weight of an input of 1. With one head, a rate
+        of 1 brings the last layer all the way to its target for the input that it had, whatever the widths, but for the
+        0.01; a hidden layer goes as far before its tanh, hence less far after it. No rate up to 1 overshoots.
       bounded: whether the targets of hidden layers go through the layer's tanh, `t^l_i = tanh(q^l(v_i))`. A target
         beyond 1 is never reached, so that every write goes on in its direction, and the weights grow with each step of
         an episode (`experiments/results/maze_log.md`).
+
+    Raises:
+      ValueError: if a backward function that gives steps shall be normalised or bounded: its steps have a scale of
+        their own, and are not zero any more where they were once their targets went through a tanh.
     """
+    backward = perceptron() if backward is None else backward
+    if backward.gives_steps and (normalized or bounded):
+        option = "normalized" if normalized else "bounded"
+        raise ValueError(f"{option} is for backward functions that give targets, and {backward!r} gives steps")
     rule = {
         (False, False): _Local,
         (True, False): _NormalizedLocal,
         (False, True): _BoundedLocal,
         (True, True): _NormalizedBoundedLocal,
     }[normalized, bounded]
-    return rule(perceptron() if backward is None else backward)
+    return rule(backward)
 
 
 class _Local(Writer):
@@ -179,7 +189,8 @@ class _Local(Writer):
         for i, (backward, actual) in enumerate(zip(params["backward"], outputs[1:], strict=True)):
             target = self.backward.apply(backward, Seen(values, keys, actual, outputs[-1]))
             target = self._settle(target, is_hidden=i < len(memory) - 1)
-            post.append(-self._scale(outputs[i], actual) * rates[i, :, None] * (actual - target))
+            scale = self._scale(outputs[i], actual, has_bias=memory[i].bias is not None)
+            post.append(-scale * rates[i, :, None] * (actual - target))
         return Write(outputs[:-1], tuple(post))
 
     def _settle(self, target: jax.Array, *, is_hidden: bool) -> jax.Array:
@@ -187,9 +198,9 @@ class _Local(Writer):
         del is_hidden
         return target
 
-    def _scale(self, inputs: jax.Array, outputs: jax.Array) -> float | jax.Array:
+    def _scale(self, inputs: jax.Array, outputs: jax.Array, *, has_bias: bool) -> float | jax.Array:
         """`s_l`, or `s_l,i` as `[H, 1]`, of a layer with `inputs: [H, d_{l-1}]` and `outputs: [H, d_l]`."""
-        del inputs
+        del inputs, has_bias
         return 2 / outputs.size
 
     def observe(
@@ -202,9 +213,9 @@ class _Local(Writer):
 class _NormalizedLocal(_Local):
     """The local rule with the step of the normalised delta rule."""
 
-    def _scale(self, inputs: jax.Array, outputs: jax.Array) -> jax.Array:
+    def _scale(self, inputs: jax.Array, outputs: jax.Array, *, has_bias: bool) -> jax.Array:
         del outputs
-        return 1 / (jnp.sum(jnp.square(inputs), axis=-1, keepdims=True) + _LENGTH_EPSILON)
+        return 1 / (jnp.sum(jnp.square(inputs), axis=-1, keepdims=True) + has_bias + _LENGTH_EPSILON)
 
 
 class _BoundedLocal(_Local):

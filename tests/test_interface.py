@@ -112,3 +112,9 @@ def test_without_shared_start_the_keys_differ():
 def test_names_the_option_at_fault(option, value, allowed):
     with pytest.raises(ValueError, match=f"{option} must be one of {allowed}, got '{value}'"):
         make(**{option: value})
+
+
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), float("inf")])
+def test_names_a_scale_of_the_rate_that_is_not_possible(scale):
+    with pytest.raises(ValueError, match=f"rate_scale must be finite and not negative, got {scale}"):
+        make(rate_scale=scale)

@@ -14,7 +14,7 @@ import pytest
 import writer_suite
 
 import mnm_jax as mnm
-from mnm_jax import rules
+from mnm_jax import models, rules
 from mnm_jax._reversible import rounding_budget, walk_length
 from mnm_jax.memory import Spec
 from mnm_jax.writers import Gate, Observation, Writer
@@ -89,6 +89,13 @@ def test_feedback_alignment_equals_its_equation():
         scale = 2 / actual.size
         signal = error if i == 2 else (error @ params["backward"][i]["feedback"]) * (1 - actual**2)
         np.testing.assert_allclose(write.post[i], -scale * rate[i, :, None] * signal, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backward", [rules.feedback_alignment(), rules.synthetic_gradients()], ids=type)
+@pytest.mark.parametrize("option", ["normalized", "bounded"])
+def test_steps_are_neither_normalized_nor_bounded(backward, option):
+    with pytest.raises(ValueError, match=f"^{option} is for backward functions that give targets, and _"):
+        mnm.writers.local(backward=backward, **{option: True})
 
 
 def test_what_is_fixed_is_no_parameter():
@@ -253,6 +260,12 @@ def test_subclasses_with_options_are_values_without_a_decorator():
     assert Scaled(2.0) != Decorated(2.0)
 
 
+@pytest.mark.parametrize("limits", [(1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)])
+def test_a_gate_needs_a_range(limits):
+    with pytest.raises(ValueError, match="a gate's range must be finite, with low not above high, got"):
+        Gate(*limits)
+
+
 def test_gates_have_their_shapes_ranges_and_starts():
     spec, num_heads = Spec(3, 2, (4,)), 2
     gates = {per: Gate(0.5, 2.0, 1.0, per) for per in ("step", "head", "layer", "key_feature", "value_feature")}
@@ -336,3 +349,28 @@ def gradient_of_fading(num_steps, keep):
 def test_walking_a_fading_memory_back_is_as_exact_as_the_plain_scan(num_steps, keep):
     reversible, plain = gradient_of_fading(num_steps, keep)
     assert reversible < 10 * plain + 1e-5
+
+
+class TestOptionsOfModels:
+    SETTINGS = models.ModelSettings(4, 4, normalized_rule=True, bounded_targets=True)
+
+    @pytest.mark.parametrize(
+        ("name", "options"),
+        [
+            ("mnm_p", {}),
+            ("mnm_p_hidden", {"hidden_size": 32}),
+            ("mnm_p_key", {"use_key": True}),
+            ("mnm_p_fixed", {"is_learned": False}),
+        ],
+    )
+    def test_are_those_of_every_local_rule(self, name, options):
+        backward = mnm.writers.perceptron(**options)
+        assert models.find_writer(name) == mnm.writers.local(backward=backward)
+        wanted = mnm.writers.local(backward=backward, normalized=True, bounded=True)
+        assert models.find_writer(name, self.SETTINGS) == wanted
+
+    @pytest.mark.parametrize("name", ["feedback_alignment", "synthetic_gradients"])
+    def test_are_refused_by_name_where_layers_take_steps(self, name):
+        assert models.find_writer(name, models.ModelSettings(4, 4)) == models.find_writer(name)
+        with pytest.raises(ValueError, match=f"^model '{name}' has no normalized_rule: "):
+            models.find_writer(name, self.SETTINGS)

@@ -222,6 +222,29 @@ class TestLocal:
         wanted = perceptron_rule_in_numpy(memory, keys, values, rates, backward)
         chex.assert_trees_all_close(write.apply(memory), wanted, rtol=1e-12)
 
+    @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+    def test_a_normalized_step_is_divided_by_the_squared_length_of_the_input_and_of_the_biass_input(self, spec):
+        memory, keys, values, rates = example(spec, seed=3)
+        plain, normalized = mnm.writers.local(), mnm.writers.local(normalized=True)
+        params = plain.init(jax.random.key(0), spec)
+        expected, write = (writer.write(params, memory, keys, values, rates) for writer in (plain, normalized))
+        for inputs, step, plain_step in zip(write.pre, write.post, expected.post, strict=True):
+            lengths = np.sum(np.square(inputs), axis=1, keepdims=True) + spec.use_bias + 0.01
+            np.testing.assert_allclose(step * lengths, plain_step * step.size / 2, rtol=1e-6)
+
+    @pytest.mark.parametrize("use_bias", [False, True])
+    def test_a_normalized_layer_comes_to_its_target_without_overshooting(self, use_bias):
+        spec = Spec(3, 2, (), use_bias=use_bias, zero_output_layer=False)
+        draw = np.random.default_rng(4)
+        # As short as activations of a hidden layer may be.
+        key, value = 0.3 * draw.normal(size=(1, 3)), draw.normal(size=(1, 2))
+        memory = jax.tree.map(np.float64, mnm.memory.init(jax.random.key(0), spec))
+        params = {"backward": ((Layer(np.eye(2), np.zeros(2)),),)}
+        written = mnm.writers.local(normalized=True).write(params, memory, key, value, jnp.array(1.0)).apply(memory)
+        before, after = (mnm.memory.read(weights, key) - value for weights in (memory, written))
+        assert np.all(after * before >= 0)
+        assert np.linalg.norm(after) < 0.1 * np.linalg.norm(before)
+
     def test_no_layer_waits_for_another(self):
         """A layer's write depends on no weight above it: there is no backward pass through the memory."""
         memory, keys, values, rates = example(SPECS["three_layers"], seed=1)

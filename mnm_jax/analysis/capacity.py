@@ -1,6 +1,6 @@
 """Capacity and forgetting: how many associations a memory holds, each of which was written once.
 
-The numbers; `capacity_figures` draws them. Nothing here needs matplotlib.
+The numbers; `capacity_figures` draws them.
 
 Pairs are random: keys and values at the scale at which a controller hands them over. A recall is *found* if, of all
 values stored so far, the right one is nearest to what is read; chance is one in the number of pairs. The *error* is the

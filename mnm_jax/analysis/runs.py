@@ -110,8 +110,8 @@ def load_runs(workdir: str | Path) -> list[Run]:
       The runs, the library's own models first, in a fixed order.
 
     Raises:
-      LoadError: if the directory does not exist, holds no run, or a `config.json` or `metrics.jsonl` in it is not what
-        training writes, or a file cannot be read.
+      LoadError: if the directory does not exist, holds no run, or a `config.json` or a file of JSON lines in it is not
+        what training writes, or a file cannot be read.
     """
     workdir = Path(workdir)
     if not os.path.isdir(workdir):  # `Path.is_dir` raises at a name that is too long.
@@ -144,7 +144,7 @@ def _load_run(directory: Path) -> Run | None:
         return None
     if f"eval_{headline}" not in metrics:
         raise LoadError(f"{directory / 'metrics.jsonl'}: no eval_{headline}, which {experiment} is judged by")
-    timing = _read_lines(directory / "timing.jsonl")
+    seconds = _load_seconds(directory / "timing.jsonl")
     axis = "length" if experiment in algorithmic.TASKS else "num_pairs"
     sizes, generalization = _tabulate(directory / "generalization.jsonl", axis, seeds)
     return Run(
@@ -156,23 +156,40 @@ def _load_run(directory: Path) -> Run | None:
         seeds=seeds,
         updates=updates,
         metrics=metrics,
-        seconds=timing[-1]["seconds"] if timing else None,
+        seconds=seconds,
         sizes=sizes,
         generalization=generalization,
         episode=_load_episode(directory / "episode.npz"),
     )
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines, none if there is no such file."""
+def _load_seconds(path: Path) -> float | None:
+    """The wall-clock time so far; `None` if there is no such file."""
+    lines = _read_lines(path, ("seconds",))
+    return float(lines[-1]["seconds"]) if lines else None
+
+
+def _read_lines(path: Path, fields: Iterable[str]) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines, none if there is no such file.
+
+    Raises:
+      LoadError: if a line is JSON, but not an object of numbers, or `None`, with numbers in these fields.
+    """
     if not path.exists():
         return []
     lines = []
     for number, text in enumerate(path.read_text().splitlines(), start=1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             _warn(f"{path}: ignored line {number}, which is cut off or not JSON")
+            continue
+        is_object = isinstance(line, dict) and all(x is None or isinstance(x, (int, float)) for x in line.values())
+        if not is_object or any(line.get(field) is None for field in fields):
+            raise LoadError(
+                f"{path}: line {number} is not what training writes, numbers by name, {', '.join(fields)} among them"
+            )
+        lines.append(line)
     return lines
 
 
@@ -187,7 +204,7 @@ def _tabulate(path: Path, axis: str, seeds: Iterable[int]) -> tuple[np.ndarray, 
     Returns:
       The `X` values of `axis` that have a line for every seed, `[X]`, and each other field, `[S, X]`.
     """
-    cells = {(line[axis], line["seed"]): line for line in _read_lines(path)}
+    cells = {(line[axis], line["seed"]): line for line in _read_lines(path, (axis, "seed"))}
     columns = sorted({column for column, _ in cells})
     whole = [column for column in columns if all((column, seed) in cells for seed in seeds)]
     if len(whole) < len(columns):

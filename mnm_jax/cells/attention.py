@@ -11,6 +11,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mnm_jax import _checks
 from mnm_jax.cells._types import in_parameter_type
@@ -146,13 +147,16 @@ class Attention(Controlled, WrittenCell):
         """Checks that the table has room for `num_steps` more steps, as far as that can be known.
 
         Args:
-          carry: the state to go on from; `None` for the start of an episode. A traced count is taken for zero.
+          carry: the state to go on from, or those of a batch; `None` for the start of an episode. A traced count is
+            taken for zero.
           num_steps: how many steps are to come.
 
         Raises:
           ValueError: if there are more steps than the table has room for.
         """
-        num_written = 0 if carry is None or isinstance(carry.num_written, jax.core.Tracer) else int(carry.num_written)
+        num_written = 0
+        if carry is not None and _checks.is_concrete(carry.num_written):
+            num_written = int(np.max(carry.num_written))
         if num_written + num_steps > self.max_steps:
             raise ValueError(
                 f"max_steps must be at least {num_written + num_steps}, for {num_written} steps already written and "

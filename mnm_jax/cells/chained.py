@@ -101,6 +101,10 @@ class ChainedMNM(WrittenCell):
     `S` instead of `N` in the chain, for at the start of an episode there is next to nothing to read, and the gradient
     of `N` is large at a small vector. There is no state but the memory and what is to be written to it.
 
+    An episode of `T` steps makes `T - 1` writes. The first step writes nothing, a zero key and a zero value at a rate
+    of 0, and what the last one decides is not written any more; so of `T` steps the trace tells of no write and then of
+    `T - 1`, and so does the meta-objective, to which the first step adds `|f(0; phi_0)|^2`: 0 without biases.
+
     Source of the gated units: Dauphin et al., "Language modeling with gated convolutional networks", ICML 2017, whose
     gates are sigmoids; the bounded factor is the `tanh` here.
 

@@ -147,6 +147,8 @@ def _as_it_is(inputs: jax.Array) -> jax.Array:
 def drop_features(params: dict[str, Any], rng: jax.Array, rate: float) -> dict[str, Any]:
     """Dropout on the embedding: a cell's parameters with a share of the embedding's numbers at zero.
 
+    Of an embedding of sentences these are the words' numbers and the positions' weights, independently of each other.
+
     Args:
       params: the parameters of a cell whose embedding is called `embedding`.
       rng: what is dropped depends on it alone.
@@ -158,7 +160,10 @@ def drop_features(params: dict[str, Any], rng: jax.Array, rate: float) -> dict[s
     if "embedding" not in params:
         raise ValueError("embedding_dropout wants a cell with parameters named 'embedding', as `cells.Embedding` has")
 
-    def drop(kernel: jax.Array) -> jax.Array:
-        return jnp.where(jax.random.bernoulli(rng, 1 - rate, kernel.shape), kernel / (1 - rate), 0)
-
-    return {**params, "embedding": jax.tree.map(drop, params["embedding"])}
+    leaves, structure = jax.tree.flatten(params["embedding"])
+    # A mask for each: with one for all, a word would lose the very features that its position has lost.
+    dropped = [
+        jnp.where(jax.random.bernoulli(jax.random.fold_in(rng, i), 1 - rate, leaf.shape), leaf / (1 - rate), 0)
+        for i, leaf in enumerate(leaves)
+    ]
+    return {**params, "embedding": jax.tree.unflatten(structure, dropped)}

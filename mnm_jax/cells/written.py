@@ -102,15 +102,23 @@ def learned(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments:
     if cell.has_variable("params", name) or not cell.is_mutable_collection("params"):
         like = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
         value: PyTree = cell.get_variable("params", name, {})
-        structure: Any = jax.tree.structure(value)
-        if structure != jax.tree.structure(like):
+        if not _is_like(value, like):
             return with_structure(like, value, f"params/{name}")
     return cell.param(name, init, *arguments)
 
 
 def constant(cell: nn.Module, name: str, init: Callable[..., PyTree], *arguments: Any) -> PyTree:
-    """What `init(rng, *arguments)` draws, outside of the parameters; where it draws nothing there is no collection."""
+    """What `init(rng, *arguments)` draws, outside of the parameters, in its structure also where that was lost.
+
+    Where it draws nothing there is no collection.
+    """
     shapes = jax.eval_shape(lambda rng: init(rng, *arguments), jax.random.key(0))
     if not jax.tree.leaves(shapes):
         return shapes
-    return cell.variable("constants", name, lambda: init(cell.make_rng("params"), *arguments)).value
+    value = cell.variable("constants", name, lambda: init(cell.make_rng("params"), *arguments)).value
+    return value if _is_like(value, shapes) else with_structure(shapes, value, f"constants/{name}")
+
+
+def _is_like(value: PyTree, like: PyTree) -> bool:
+    structure: Any = jax.tree.structure(value)
+    return bool(structure == jax.tree.structure(like))

@@ -7,6 +7,8 @@ Communications 2016; the direct form of Nøkland, "Direct feedback alignment pro
 NeurIPS 2016, section 3.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -20,6 +22,8 @@ def feedback_alignment() -> Backward:
 
 
 class _FeedbackAlignment(Backward):
+    gives_steps: ClassVar[bool] = True
+
     def init(self, rng: jax.Array, spec: Spec, layer: int) -> dict[str, jax.Array]:
         if layer == spec.num_layers - 1:
             return {}

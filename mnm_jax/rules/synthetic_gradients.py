@@ -3,6 +3,8 @@
 Source: Jaderberg et al., "Decoupled neural interfaces using synthetic gradients", ICML 2017, section 2.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
@@ -32,6 +34,7 @@ def synthetic_gradients(*, hidden_size: int | None = None) -> Backward:
 
 class _SyntheticGradients(Backward):
     predictor: Backward
+    gives_steps: ClassVar[bool] = True
 
     def init(self, rng: jax.Array, spec: Spec, layer: int) -> PyTree:
         *hidden, last = self.predictor.init(rng, spec, layer)

@@ -154,14 +154,15 @@ class Episodes:
         Returns:
           Means over the steps that are no padding: of the `rate`; of `write_norm`, how far a write moves the weights;
           of `memory_norm`, how long all weights are, and `memory_norm_end`, how long in the end. Nothing for a cell
-          whose trace does not have them.
+          whose trace lacks one of them.
         """
-        if (moved := _field(trace, "write_norm")) is None:
+        rate, *by_layer = (_field(trace, name) for name in ("rate", "write_norm", "memory_norm"))
+        if rate is None or any(layers is None for layers in by_layer):
             return {}
         length = getattr(example, "length", None)
-        moved, norms = (jnp.linalg.norm(layers, axis=-1) for layers in (moved, trace.memory_norm))
+        moved, norms = (jnp.linalg.norm(layers, axis=-1) for layers in by_layer)
         return {
-            "rate": _mean_over_steps(trace.rate, length),
+            "rate": _mean_over_steps(rate, length),
             "write_norm": _mean_over_steps(moved, length),
             "memory_norm": _mean_over_steps(norms, length),
             "memory_norm_end": norms[-1 if length is None else length - 1],

@@ -43,7 +43,7 @@ EvaluationCallback = Callable[[int, Mapping[str, np.ndarray]], None]
 
 
 class NonFiniteError(ArithmeticError):
-    """Loss or gradient was not finite. The message says for which seeds, at which updates, and what is saved."""
+    """Loss, gradient or step was not finite. The message says for which seeds, at which updates, and what is saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ class RunOptions:
       save_minutes: a checkpoint is saved when the last one is older than this.
       save_updates: and whenever the number of updates is a multiple of this, unless it is `None`.
       keep: how many checkpoints are kept.
-      on_nonfinite: what follows when a loss or gradient is not finite: `'stop'` ends the run, `'skip'` leaves out the
-        update for this seed, and counts it as `train_num_skipped` in the metrics.
+      on_nonfinite: what follows when a loss, gradient or step is not finite: `'stop'` ends the run, `'skip'` leaves out
+        the update for this seed, and counts it as `train_num_skipped` in the metrics.
       tensorboard: whether to write event files.
     """
 
@@ -144,7 +144,7 @@ def run(
         evenly over the devices.
       SaveError: if something cannot be written.
       RestoreError: if there are checkpoints, but all damaged or of another training, or other ones for each process.
-      NonFiniteError: if a loss or gradient is not finite, unless it is to be skipped.
+      NonFiniteError: if a loss, gradient or step is not finite, unless it is to be skipped.
       CompilationStopped: if `should_give_up` said so. Whatever was learned is saved.
     """
     start = time.monotonic()
@@ -353,4 +353,4 @@ def _describe_nonfinite(seeds: Sequence[int], bad_updates: np.ndarray, checkpoin
     where = ", ".join(f"seed {seed} at update {bad}" for seed, bad in zip(seeds, bad_updates, strict=True) if bad >= 0)
     saved = checkpoints.latest()
     last = "no checkpoint was saved yet" if saved is None else f"the last good checkpoint is at update {saved}"
-    return f"loss or gradient not finite: {where}; {last} in {checkpoints.directory}"
+    return f"loss, gradient or step not finite: {where}; {last} in {checkpoints.directory}"

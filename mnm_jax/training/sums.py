@@ -2,7 +2,7 @@
 
 A table of sums holds each measured number by its name, and three counts beside them: of the updates that are in the
 sums (`num_measured`), of those of them that changed the parameters (`num_applied`), and of those that were left out
-because loss or gradient was not finite (`num_skipped`).
+because loss, gradient or step was not finite (`num_skipped`).
 """
 
 from collections.abc import Iterable

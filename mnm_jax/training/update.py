@@ -78,7 +78,8 @@ class Functions(NamedTuple):
       init: `init(rng) -> state`.
       train_chunk: `train_chunk(state, n, bucket) -> (state, metrics, bad_update)`: `n` updates (may be traced) on
         episodes of a bucket, which is `None` for a task without buckets; the means of what was measured since the last
-        evaluation; and the first of these `n` updates whose loss or gradient was not finite, -1 if there was none.
+        evaluation; and the first of these `n` updates whose loss, gradient or step was not finite, -1 if there was
+        none.
         Where a training is cut into chunks makes no difference to it.
       evaluate: `evaluate(variables, batches) -> metrics`, the means over all episodes of some batches, which may differ
         in shape and in size.
@@ -220,9 +221,9 @@ class _Updates:
         if self.axis_name is not None:
             losses = jax.lax.all_gather(losses, self.axis_name, tiled=True)
         # The largest of these are such a choice: Vieira, "Gumbel-max trick and weighted reservoir sampling", 2014.
-        scores = jnp.log(losses) + jax.random.gumbel(rng, losses.shape, losses.dtype)
+        scores = jnp.log(jnp.maximum(losses, 0)) + jax.random.gumbel(rng, losses.shape, losses.dtype)
         # Where NaN stands in an order differs between devices. Chosen, it is noticed.
-        scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
+        scores = jnp.where(jnp.isnan(losses), jnp.inf, scores)
         return jax.lax.top_k(scores, self.settings.batch_size)[1]
 
     def own_keys(self, rngs: jax.Array) -> jax.Array:
@@ -244,14 +245,16 @@ class _Updates:
         return norms | {f"gradient_norm_{name}": optax.tree.norm(of_part) for name, of_part in named.items()}
 
     def update(self, state: TrainState, bucket: PyTree) -> tuple[TrainState, jax.Array]:
-        """One update, and whether loss and gradient were finite."""
+        """One update, and whether loss, gradient and step were finite."""
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.update)
         grads, loss, measured = self.gradient(state, rng, bucket)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
         # One bad update must not make every later one bad: it is left out, and the loop decides whether to go on.
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(measured["gradient_norm"])
+        # An optimiser may make of a finite gradient a step that is not.
+        norms = measured["gradient_norm"], optax.tree.norm(updates)
+        is_finite = jnp.isfinite(jnp.stack([loss, *norms])).all()
         is_applied = is_finite & (state.update >= self.settings.idle_updates)
         params, opt_state = jax.tree.map(
             lambda new, old: jnp.where(is_applied, new, old), (params, opt_state), (state.params, state.opt_state)

@@ -110,6 +110,15 @@ def test_a_config_of_another_form_is_an_error(write_run, tmp_path, text):
         load_runs(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "generalization.jsonl"])
+@pytest.mark.parametrize("line", ["3", "[]", '{"foo": 1}', '{"update": "1", "seed": 0}'])
+def test_a_line_of_another_form_is_an_error(write_run, tmp_path, name, line):
+    path = write_run("lstm", [[0.1]]) / name
+    path.write_text(f"{line}\n")
+    with pytest.raises(LoadError, match=rf"lstm/{name}: line 1 is not what training writes, numbers by name, "):
+        load_runs(tmp_path)
+
+
 def test_an_unknown_experiment_is_an_error(write_run, tmp_path):
     (write_run("lstm", [[0.1]]) / "config.json").write_text(json.dumps(WHOLE | {"experiment": "chess"}))
     with pytest.raises(LoadError, match=r"lstm/config\.json: unknown task 'chess'; choose from babi, bandits, "):

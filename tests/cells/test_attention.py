@@ -127,6 +127,16 @@ def test_check_room(cell, almost_full):
             cell.check_room(carry, num_steps)
 
 
+def test_a_batch_goes_on_from_its_carry(cell, variables, inputs):
+    batch = jnp.stack([inputs, -inputs])
+    whole = mnm.unroll_batch(cell, variables, batch[:, :4])
+    start = mnm.unroll_batch(cell, variables, batch[:, :2])
+    rest = mnm.unroll_batch(cell, variables, batch[:, 2:4], start.carry)
+    np.testing.assert_allclose(rest.outputs, whole.outputs[:, 2:], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"max_steps must be at least 11, for 2 steps .* and 9 to come, got 9"):
+        mnm.unroll_batch(cell, variables, jnp.zeros((2, S, INPUT_SIZE)), start.carry)
+
+
 def test_traced_count_gives_nan_past_the_end_and_overwrites_nothing(cell, unroll, variables, inputs, almost_full):
     past_end = unroll(variables, inputs[: T // 2], almost_full)
     at_end, (output, _) = jax.jit(cell.apply)(variables, almost_full, inputs[0])

@@ -178,6 +178,17 @@ def test_a_model_with_a_relation_is_chained():
         assert cell == CELL.copy(writer=writer, readout_size=5, gated_units=True, rate_bias=-2.0)
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("rate_scale", 0.5), ("rate_per", "head"), ("forget_bias", False), ("compute_dtype", "bfloat16")],
+)
+def test_settings_name_the_option_that_a_chain_does_not_have(option, value):
+    with pytest.raises(
+        ValueError, match=f"^{option} must be .* with a relation_size, .* no such option, got {value!r}$"
+    ):
+        models.ModelSettings(4, 3, relation_size=2, **{option: value})
+
+
 @pytest.mark.parametrize("option", ["relation_size", "hidden_size", "readout_size"])
 def test_settings_name_the_size_that_is_negative(option):
     with pytest.raises(ValueError, match=f"^{option} must not be negative, got -1$"):

@@ -116,6 +116,16 @@ class TestRestoredVariables:
         expected = mnm.unroll(cell, variables, INPUTS[0])
         jax.tree.map(np.testing.assert_array_equal, mnm.unroll(cell, restored, INPUTS[0]), expected)
 
+    @pytest.mark.parametrize("fixed", ["writer", "memory"])
+    @pytest.mark.parametrize("change", [as_lists, as_dictionaries])
+    def test_constants_are_accepted_like_parameters(self, fixed, change):
+        writer = mnm.writers.local(backward=mnm.writers.perceptron(is_learned=fixed != "writer"))
+        spec = mnm.memory.Spec(3, 3, (3,))
+        cell = mnm.cells.MNM(2, 4, spec, writer, learned_initial_memory=fixed != "memory")
+        variables = jax.jit(cell.init)(jax.random.key(0), None, INPUTS[0, 0])
+        expected = mnm.unroll(cell, variables, INPUTS[0])
+        jax.tree.map(np.testing.assert_array_equal, mnm.unroll(cell, change(variables), INPUTS[0]), expected)
+
     def test_are_refused_if_something_is_missing(self, model):
         cell, variables = model
         restored = as_lists(variables)

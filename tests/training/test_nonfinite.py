@@ -4,7 +4,9 @@ import json
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from recall import SEEDS, SETTINGS, Flawed, assert_equal, build, draws
 
@@ -76,6 +78,14 @@ def test_a_skipped_update_changes_no_parameter_and_the_next_one_does(skipping):
             assert_equal(of_seed(params[before], i), of_seed(params[after], i))
 
 
+def test_a_step_that_is_not_finite_is_left_out_though_loss_and_gradient_are(tmp_path):
+    # It never gets past its third step.
+    optimizer = optax.scale_by_schedule(lambda count: jnp.where(count == 2, jnp.nan, -0.1))
+    report = training.run(TASK, CELL, SETTINGS, (0,), tmp_path, SKIP, optimizer=optimizer)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((report.state.params, report.state.opt_state)))
+    assert [line["train_num_skipped"] for line in lines(tmp_path)[1:]] == [2, 2]
+
+
 @pytest.mark.parametrize(
     ("save_updates", "saved"),
     [(1, "the last good checkpoint is at update 1 in {}"), (None, "no checkpoint was saved yet in {}")],
@@ -85,7 +95,7 @@ def test_stopping_names_seed_update_and_checkpoint_and_skipping_goes_on_from_the
 ):
     report, directory = skipping
     options = training.RunOptions(save_updates=save_updates)
-    wanted = f"loss or gradient not finite: seed 1 at update 1; {saved.format(tmp_path / 'checkpoints')}"
+    wanted = f"loss, gradient or step not finite: seed 1 at update 1; {saved.format(tmp_path / 'checkpoints')}"
     for _ in range(2):
         with pytest.raises(training.NonFiniteError, match=f"^{re.escape(wanted)}$"):
             training.run(TASK, CELL, SETTINGS, SEEDS, tmp_path, options)
