@@ -322,6 +322,8 @@ def main(argv: Sequence[str], given_output: str | None, formats: Sequence[str] =
     if given_output is None:
         raise command_line.UsageError(f"--output=DIR is missing; {_USAGE}")
     output = _paths.expand(given_output)
+    if len(argv) == 1 and not (output / _NUMBERS).exists():
+        raise command_line.UsageError(f"--output={output}: no {_NUMBERS} to draw from; {_USAGE}")
     try:
         with command_line.writing_to(output):  # Before what takes minutes.
             into = Output(output, formats)

@@ -178,11 +178,22 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         # An error inside a configuration file comes with its traceback, the reason in the last line of it.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        exit_with(
-            lines[-1].removeprefix("ValueError: ") if "Error whilst parsing config file" in lines[0] else lines[0]
-        )
+        is_config = "Error whilst parsing config file" in lines[0]
+        exit_with(lines[-1].removeprefix("ValueError: ") if is_config else _name_flag(lines[0], argv))
     else:
         return rest
+
+
+def _name_flag(message: str, argv: Sequence[str]) -> str:
+    """What absl says of a flag that its check refused, with the flag as it was given, if it was."""
+    match = re.fullmatch(r"flag --(\w+)=.*?: (.*)", message)
+    if match is None:
+        return message
+    name, reason = match.groups()
+    given = flag_value(argv, name)
+    if given is None and "must have a value" in reason:
+        return f"--{name} is missing; --help tells what it is"
+    return message if given is None else f"flag --{name}={given}: {reason}"
 
 
 def flag_value(argv: Sequence[str], name: str) -> str | None:

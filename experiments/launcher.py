@@ -27,7 +27,12 @@ from mnm_jax.training.loop import OnNonfinite
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A NAME of those below, or FILE:NAME of your own; --config.KEY=VALUE sets any value of it."
 )
-_MODELS = flags.DEFINE_list("models", None, "Models to train, one after the other; those of the experiment by default.")
+_MODELS = flags.DEFINE_list(
+    "models",
+    None,
+    "Models to train, one after the other; those of the experiment by default. A writer of yours is module:function. "
+    f"There are {', '.join(models.NAMES)}.",
+)
 _NUM_SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds of each model, trained together.", lower_bound=1)
 _FIRST_SEED = flags.DEFINE_integer(
     "first_seed", 0, "The first of the seeds; experiments.join makes one run of several.", lower_bound=0

@@ -29,7 +29,7 @@ _QUANTITIES = {
     "bits": "cost per sequence\n(bits)",
 }
 # Factor on the horizontal axis between models whose states have equally many floats.
-_BESIDE = 1.06
+_BESIDE = 1.04
 _SEED: dict[str, Any] = {"markersize": 3, "alpha": 0.5, "linewidth": 0.5}
 _BITS = "bits"  # The one quantity that is no fraction, and the better the smaller.
 
@@ -207,21 +207,25 @@ def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels
       levels: reference levels by name.
 
     Returns:
-      The figure. Models of one size whose states are equally large stand side by side, and the axis says so.
+      The figure. Models of one size whose states are equally large stand side by side, and the axis says which.
     """
     names = list(dict.fromkeys(run.model for run in runs))
     looks = style.styles(names)
     curves: list[Curve] = []
-    single: list[int] = []
+    single: dict[int, list[int]] = {}  # Of each size of a state the curves that are one point.
     for name in names:
         own = sorted((size, i) for i, (size, run) in enumerate(zip(floats, runs, strict=True)) if run.model == name)
         final = np.stack([runs[i].metrics["eval_query_accuracy"][:, -1] for _, i in own], axis=1)
-        sizes = np.array([size for size, _ in own], float)
         if len(own) == 1:
+            single.setdefault(own[0][0], []).append(len(curves))
+        curves.append(Curve(looks[name], np.array([size for size, _ in own], float), final))
+    asides = []
+    for size, members in single.items():
+        for place, i in enumerate(members):
             # Or the last would hide the others.
-            sizes *= _BESIDE ** single.count(own[0][0])
-            single.append(own[0][0])
-        curves.append(Curve(looks[name], sizes, final))
+            curves[i] = curves[i]._replace(x=curves[i].x * _BESIDE ** (place - (len(members) - 1) / 2))
+        if len(members) > 1:
+            asides.append(f"side by side, all of {size:,}: {', '.join(curves[i].look.label for i in members)}")
     figure = Figure(figsize=(8, 4.5), layout="constrained", dpi=150)
     axes = figure.subplots()
     for curve in curves:
@@ -230,8 +234,7 @@ def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels
         axes.plot(curve.x, curve.values.T, color=curve.look.color, marker=curve.look.marker, **_SEED)
     panels.draw_levels(axes, levels)
     axes.set_xscale("log")
-    aside = "; equally many side by side" if len(set(single)) < len(single) else ""
-    axes.set_xlabel(f"state carried from step to step (floats, logarithmic{aside})")
+    axes.set_xlabel("\n".join(["state carried from step to step (floats, logarithmic)", *asides]))
     axes.set_ylabel(_QUANTITIES["query_accuracy"])
     _scale_of("query_accuracy")(axes)
     panels.finish(axes)
@@ -240,7 +243,7 @@ def recall_curves(runs: Sequence[Run], floats: Sequence[int], title: str, levels
     if max(len(run.seeds) for run in runs) > 1:
         handles.append(Line2D([], [], color=panels.REFERENCE_COLOR, marker="o", **_SEED, label="single seed"))
     panels.legend(figure, handles)
-    _title(figure, runs, title)
+    _title(figure, runs, title, has_bands=any(len(curve.x) > 1 for curve in curves))
     return figure
 
 
@@ -314,8 +317,10 @@ def _seed_handles(runs: Sequence[Run]) -> list[Artist]:
     """The legend's entries for how seeds are drawn."""
     if max(len(run.seeds) for run in runs) == 1:
         return []
+    # In a color of the panels: in grey it would be taken for what is grey there.
+    color = style.styles([run.model for run in runs])[runs[0].model].color
     return [
-        Line2D([], [], color=panels.REFERENCE_COLOR, linewidth=0.6, alpha=0.7, label="single seed"),
+        Line2D([], [], color=color, linewidth=0.6, alpha=0.7, label="single seed"),
         Patch(
             color=panels.REFERENCE_COLOR, alpha=0.25, linewidth=0, label=f"{panels.CONFIDENCE:.0%} interval of the mean"
         ),
@@ -345,6 +350,7 @@ def _finish_figure(
         handles = [
             *handles,
             *panels.level_handles(charts[0].levels),
+            panels.background_handle(),
             *(Line2D([], [], linestyle="none", label=f"{name}: {note}") for name, note in notes.items()),
         ]
         models: list[Artist] = []
@@ -357,7 +363,8 @@ def _finish_figure(
     panels.legend(figure, [*models, *_seed_handles(runs), *handles])
 
 
-def _title(figure: Figure, runs: Sequence[Run], title: str) -> None:
+def _title(figure: Figure, runs: Sequence[Run], title: str, *, has_bands: bool = True) -> None:
     seeds = _count_seeds(runs)
-    meaning = "" if seeds == "1 seed" else f"; band: {panels.CONFIDENCE:.0%} bootstrap interval of the mean over seeds"
+    has_bands = has_bands and seeds != "1 seed"
+    meaning = f"; band: {panels.CONFIDENCE:.0%} bootstrap interval of the mean over seeds" if has_bands else ""
     figure.suptitle(f"{title}\n{seeds}{meaning}", size=10.5)

@@ -65,14 +65,22 @@ def following(numbers: Mapping[str, Any]) -> Figure:
     all_axes["after"].set_xlabel("visit to the reward, since the move")
     all_axes["arrivals_at_old"].set_ylabel("arrivals at the old place\n(mean of a search)")
     all_axes["arrivals_at_old"].set_xlabel("search for the new place")
-    if all(np.size(line.get_xdata()) == 0 for line in all_axes["after"].get_lines()):
+    looks = style.styles(list(numbers["agents"]))
+    lost = [
+        looks[model].label
+        for model, agent in numbers["agents"].items()
+        if any(not of_seed["following"]["after"] for of_seed in agent["seeds"])
+    ]
+    if lost:
+        # Beside "before", whose curves leave the upper part of a panel free.
+        reason = "With some seed half of the episodes\nor more do not find the new place."
+        note = f"Without a mean: {', '.join(lost)}.\n{reason}"
+        axes = all_axes["after"]
+        axes.annotate(note, (0.98, 0.98), xycoords="axes fraction", ha="right", va="top", size=panels.SMALL)
+    if len(lost) == len(looks) and not any(np.size(line.get_xdata()) for line in all_axes["after"].get_lines()):
         all_axes["after"].set_xticks([])
-        all_axes["after"].annotate(
-            "not found in half of the episodes", (0.5, 0.5), xycoords="axes fraction", ha="center", size=panels.SMALL
-        )
     for name in ("found_after", "after", "arrivals_at_old"):
         panels.name_ends(all_axes[name])  # All of them are in the legend too.
-    looks = style.styles(list(numbers["agents"]))
     panels.legend(figure, [Line2D([], [], **panels.line_of(look)) for look in looks.values()])
     middle = numbers["task"]["episode_length"] // 2
     _title(figure, numbers, f"The reward moves after {middle} steps: does the agent follow?")

@@ -31,6 +31,8 @@ SMALL = 8.5
 """Size of the text beside lines, in points."""
 
 _NUM_RESAMPLES = 2000
+# How the other curves of a crowded chart are drawn behind the one that a panel is about.
+_BACKGROUND: dict[str, Any] = {"color": "0.8", "linewidth": 0.9, "zorder": 1}
 _MOST_TOGETHER = 6  # So many models can be told apart in one panel.
 _NUM_COLUMNS = 3
 _UNEQUAL = 3.0  # If the longest curve is so many times as long as the shortest, their axis is logarithmic.
@@ -183,12 +185,17 @@ def _fill(axes: Axes, chart: Chart, highlighted: int | None) -> None:
                 thin = line_of(curve.look) | {"linewidth": 0.9, "marker": "none", "label": "_"}
                 axes.plot(curve.x, np.mean(curve.before, axis=0), **thin)
         else:
-            axes.plot(curve.x, np.mean(curve.values, axis=0), color="0.8", linewidth=0.9, zorder=1)
+            axes.plot(curve.x, np.mean(curve.values, axis=0), **_BACKGROUND)
     draw_levels(axes, chart.levels)
     if highlighted is not None:
         axes.set_title(chart.curves[highlighted].look.label, size=SMALL, loc="left")
         axes.tick_params(labelsize=SMALL)
     finish(axes)
+
+
+def background_handle() -> Line2D:
+    """The legend's entry for what is grey in a panel of a crowded chart."""
+    return Line2D([], [], **_BACKGROUND, label="other models' means")
 
 
 def draw_levels(axes: Axes, levels: Mapping[str, float]) -> None:

@@ -251,8 +251,9 @@ def _shapes(task: AnyTask, cell: nn.Module, num_seeds: int) -> PyTree:
 
 
 def trained_runs() -> list[str]:
-    """The names of the trained runs that come with the package."""
-    return sorted(path.parents[1].name for path in _RESULTS.glob(f"*/*/{CHECKPOINTS}"))
+    """The names of the trained runs that come with the package: of those with one model, whose name says which."""
+    found = {path.parents[1] for path in _RESULTS.glob(f"*/*/{CHECKPOINTS}")}
+    return sorted(path.name for path in found if len(list(path.glob(f"*/{CONFIG}"))) == 1)
 
 
 def find_run(directory: pathlib.Path) -> pathlib.Path:

@@ -183,15 +183,16 @@ def test_recall_against_floats_names_every_model_and_shows_every_seed(runs):
     assert axes.get_xlabel().endswith("(floats, logarithmic)")
 
 
-def test_states_of_the_same_size_stand_side_by_side_and_the_axis_says_so(runs):
+def test_states_of_the_same_size_stand_side_by_side_and_the_axis_says_which(runs):
     metrics = {"eval_query_accuracy": np.array([[0.5]])}
     models = [dataclasses.replace(run, metrics=metrics, seeds=(0,)) for run in runs]
     levels = {f"level {i}": i / 30 for i in range(30)}  # More than have room beside the panel.
     figure = curves.recall_curves(models, [100, 100], "a task", levels)
     (axes,) = figure.axes
     points = [line.get_xdata()[0] for line in axes.get_lines() if line.get_label() in ("MNM-p", "Attention")]
-    assert points == [100, 106]
-    assert axes.get_xlabel().endswith("(floats, logarithmic; equally many side by side)")
+    np.testing.assert_allclose(points, [100 / 1.04**0.5, 100 * 1.04**0.5])
+    assert axes.get_xlabel().endswith("(floats, logarithmic)\nside by side, all of 100: MNM-p, Attention")
+    assert figure.get_suptitle() == "a task\n1 seed"
     named = [text.get_text() for text in axes.texts] + legend_labels(figure)
     assert set(named) == {"MNM-p", "Attention", *(f"{name} ({level:.3g})" for name, level in levels.items())}
 
@@ -265,6 +266,7 @@ def test_many_models_have_a_panel_each(write_run, tmp_path):
         "error after the write",
         "chance (0.1)",
         "words (0.12)",
+        "other models' means",
         "Attention: every step costs its whole table",
     ]
 

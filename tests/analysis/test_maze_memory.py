@@ -182,7 +182,7 @@ def test_an_agent_that_does_not_find_the_new_place_has_a_panel_that_says_so():
     numbers, following = numbers_of(mnm_p=1)
     following |= {"after": [], "arrivals_at_old": [3.0]}
     *_, after, arrivals = maze_memory_figures.following(numbers).axes
-    assert [text.get_text() for text in after.texts] == ["not found in half of the episodes"]
+    assert [text.get_text().splitlines()[0] for text in after.texts] == ["Without a mean: MNM-p."]
     (line,) = arrivals.get_lines()
     assert line.get_markevery() is None  # A line of one point is not seen.
     assert arrivals.get_xlim() == (0, 2)

@@ -152,8 +152,12 @@ def test_every_memory_is_named_where_its_line_ends():
 WRONG = {
     "no output": (["run"], "--output=DIR is missing; usage: python -m experiments.capacity RUN [RUN...] --output=DIR"),
     "no run": (["nowhere", "--output=new"], "nowhere holds no run: wanted config.json in it, or in a directory in it"),
-    "nothing measured": (["--output=new"], "new/capacity.json does not hold what this program measures: "),
+    "nothing measured": (["--output=new"], "--output=new: no capacity.json to draw from; usage: "),
     "other numbers": (["--output=other"], "other/capacity.json does not hold what this program measures: KeyError"),
+    "unknown format": (
+        ["run", "--output=new", "--formats=jpg"],
+        "flag --formats=jpg: takes one or more of png, pdf, svg",
+    ),
     "too few pairs": (["run", "--output=new", "--max_pairs=1"], "flag --max_pairs=1: "),
     "output is a file": (["run", "--output=file"], "--output=file cannot be written to: "),
     "no checkpoint": (["run", "--output=new"], "no checkpoint in "),

@@ -1,6 +1,7 @@
 """A trained model, copied to be handed on."""
 
 import pytest
+from test_command_line import run_all
 
 from experiments import command_line, export
 from mnm_jax import training
@@ -29,3 +30,8 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, argv, output, seeds, messa
     with pytest.raises(command_line.UsageError, match=message):
         export.main(argv, output, seeds)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path):
+    ((code, _, err),) = run_all([["tiny"]], tmp_path, "experiments.export")
+    assert (code, err) == (2, "error: --output is missing; --help tells what it is\n")

@@ -143,6 +143,5 @@ def _download(manager: tfds.download.DownloadManager) -> pathlib.Path:
     # Each way to fail has a class of its own, some of them from other packages.
     except Exception as error:
         raise stories_lib.ArchiveError(
-            f"{stories_lib.URL} could not be downloaded ({error}); name a copy of it by the argument archive or the "
-            "environment variable BABI_ARCHIVE"
+            f"{stories_lib.URL} could not be downloaded ({error}); {stories_lib.HOW_TO_NAME}"
         ) from error

@@ -68,7 +68,10 @@ _PATIENCE = 15.0
 # Seconds after which it is given up although something still arrives: 16 MB, at less than 27 kB a second.
 _DEADLINE = 600.0
 _CHUNK = 2**20
-_HOW_TO_NAME = "name a copy of it by the argument archive or the environment variable BABI_ARCHIVE"
+HOW_TO_NAME = (
+    "name a copy of it by the argument archive, by --babi_archive on a command line, or by the environment variable "
+    "BABI_ARCHIVE"
+)
 
 # Bounds, each several times what the stories take: bytes of one file and of all, files, and digits of a number.
 _MAX_FILE = 2**25
@@ -182,7 +185,7 @@ def download(directory: str | os.PathLike[str]) -> pathlib.Path:
             for chunk in _fetch(URL):
                 file.write(chunk)
         if (found := sha256(new)) != OFFICIAL_SHA256:
-            raise ArchiveError(f"what came from {URL} has the SHA-256 {found}, not {OFFICIAL_SHA256}; {_HOW_TO_NAME}")
+            raise ArchiveError(f"what came from {URL} has the SHA-256 {found}, not {OFFICIAL_SHA256}; {HOW_TO_NAME}")
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
@@ -219,12 +222,12 @@ def _fetch(url: str) -> Iterator[bytes]:
         except queue.Empty:
             chunk = TimeoutError(f"nothing arrived for {_PATIENCE:g} seconds")
         if isinstance(chunk, Exception):
-            raise ArchiveError(f"{url} could not be downloaded ({chunk}); {_HOW_TO_NAME}") from chunk
+            raise ArchiveError(f"{url} could not be downloaded ({chunk}); {HOW_TO_NAME}") from chunk
         if not chunk:
             return
         size += len(chunk)
         if size > _MAX_ARCHIVE:
-            raise ArchiveError(f"{url} gives more than {_MAX_ARCHIVE} bytes; {_HOW_TO_NAME}")
+            raise ArchiveError(f"{url} gives more than {_MAX_ARCHIVE} bytes; {HOW_TO_NAME}")
         yield chunk
 
 

@@ -91,6 +91,6 @@ def test_a_download_that_fails_says_how_to_name_a_copy(tmp_path, monkeypatch):
         raise tfds.download.DownloadError("404")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", fail)
-    message = r"could not be downloaded \(404\); name a copy of it by the argument archive or .* BABI_ARCHIVE"
+    message = r"could not be downloaded \(404\); name a copy of it by the argument archive, .* BABI_ARCHIVE"
     with pytest.raises(babi.ArchiveError, match=message):
         Builder(config="en", data_dir=tmp_path).download_and_prepare(file_format="array_record")
