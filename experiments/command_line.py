@@ -190,10 +190,11 @@ def _name_flag(message: str, argv: Sequence[str]) -> str:
     if match is None:
         return message
     name, reason = match.groups()
-    given = flag_value(argv, name)
-    if given is None and "must have a value" in reason:
+    given = [value for _, value in _find_flag(argv, name)]
+    if not given and "must have a value" in reason:
         return f"--{name} is missing; --help tells what it is"
-    return message if given is None else f"flag --{name}={given}: {reason}"
+    # Given more than once, only absl knows which of them it is about.
+    return f"flag --{name}={given[0]}: {reason}" if len(given) == 1 else message
 
 
 def flag_value(argv: Sequence[str], name: str) -> str | None:

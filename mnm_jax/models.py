@@ -171,7 +171,10 @@ def find_writer(name: str, settings: ModelSettings | None = None) -> Writer | No
             return writers.local(backward=backward)
         if backward.gives_steps and (settings.normalized_rule or settings.bounded_targets):
             option = "normalized_rule" if settings.normalized_rule else "bounded_targets"
-            raise ValueError(f"model {name!r} has no {option}: its layers take steps of their own, without a target")
+            raise ValueError(
+                f"model {name!r} has no {option}, for its layers take steps of their own, without a target; train it "
+                "without, apart from models that have it"
+            )
         return writers.local(backward=backward, normalized=settings.normalized_rule, bounded=settings.bounded_targets)
     if name in _OTHERS:
         return _OTHERS[name]()

@@ -372,5 +372,5 @@ class TestOptionsOfModels:
     @pytest.mark.parametrize("name", ["feedback_alignment", "synthetic_gradients"])
     def test_are_refused_by_name_where_layers_take_steps(self, name):
         assert models.find_writer(name, models.ModelSettings(4, 4)) == models.find_writer(name)
-        with pytest.raises(ValueError, match=f"^model '{name}' has no normalized_rule: "):
+        with pytest.raises(ValueError, match=f"^model '{name}' has no normalized_rule, for "):
             models.find_writer(name, self.SETTINGS)
