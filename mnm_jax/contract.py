@@ -83,7 +83,8 @@ class Gate:
         _checks.check_choice("per", self.per, ("step", "head", "layer", "key_feature", "value_feature"))
         for name in ("low", "high", "bias"):
             _checks.check_number(name, getattr(self, name))
-        if not -math.inf < self.low <= self.high < math.inf:
+        are_known = _checks.is_concrete(self.low) and _checks.is_concrete(self.high)
+        if are_known and not -math.inf < self.low <= self.high < math.inf:
             raise ValueError(
                 f"a gate's range must be finite, with low not above high, got {self.low!r} to {self.high!r}"
             )

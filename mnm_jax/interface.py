@@ -83,7 +83,7 @@ class Interface(nn.Module):
         Raises:
           ValueError: if an option has a value that is not allowed.
         """
-        if not 0 <= self.rate_scale < math.inf:
+        if _checks.is_concrete(self.rate_scale) and not 0 <= self.rate_scale < math.inf:
             raise ValueError(f"rate_scale must be finite and not negative, got {self.rate_scale!r}")
         _checks.check_choice("key_normalization", self.key_normalization, ("rms", None))
         _checks.check_choice("value_normalization", self.value_normalization, ("rms", None))
