@@ -138,11 +138,11 @@ class ModelSettings:
         _checks.check_choice("rate_per", self.rate_per, ("step", "head", "layer"))
         _checks.check_choice("compute_dtype", self.compute_dtype, ("float32", "bfloat16"))
         if self.relation_size:
-            defaults = {field.name: field.default for field in dataclasses.fields(self)}
             for option in _NOT_CHAINED:
-                if (value := getattr(self, option)) != defaults[option]:
+                default = getattr(ModelSettings, option)
+                if (value := getattr(self, option)) != default:
                     raise ValueError(
-                        f"{option} must be {defaults[option]!r} with a relation_size, which is for cells.ChainedMNM; "
+                        f"{option} must be {default!r} with a relation_size, which is for cells.ChainedMNM; "
                         f"that has no such option, got {value!r}"
                     )
 

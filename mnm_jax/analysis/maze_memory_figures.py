@@ -77,7 +77,7 @@ def following(numbers: Mapping[str, Any]) -> Figure:
         note = f"Without a mean: {', '.join(lost)}.\n{reason}"
         axes = all_axes["after"]
         axes.annotate(note, (0.98, 0.98), xycoords="axes fraction", ha="right", va="top", size=panels.SMALL)
-    if len(lost) == len(looks) and not any(np.size(line.get_xdata()) for line in all_axes["after"].get_lines()):
+    if not any(np.size(line.get_xdata()) for line in all_axes["after"].get_lines()):
         all_axes["after"].set_xticks([])
     for name in ("found_after", "after", "arrivals_at_old"):
         panels.name_ends(all_axes[name])  # All of them are in the legend too.

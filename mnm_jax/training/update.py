@@ -79,8 +79,7 @@ class Functions(NamedTuple):
       train_chunk: `train_chunk(state, n, bucket) -> (state, metrics, bad_update)`: `n` updates (may be traced) on
         episodes of a bucket, which is `None` for a task without buckets; the means of what was measured since the last
         evaluation; and the first of these `n` updates whose loss, gradient or step was not finite, -1 if there was
-        none.
-        Where a training is cut into chunks makes no difference to it.
+        none. Where a training is cut into chunks makes no difference to it.
       evaluate: `evaluate(variables, batches) -> metrics`, the means over all episodes of some batches, which may differ
         in shape and in size.
       record_evaluation: `record_evaluation(state, metrics) -> state`: keeps the parameters if this evaluation is the
