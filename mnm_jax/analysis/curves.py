@@ -313,12 +313,10 @@ def _handles(runs: Sequence[Run], looks: Sequence[style.Style], separator: str =
     return handles
 
 
-def _seed_handles(runs: Sequence[Run]) -> list[Artist]:
-    """The legend's entries for how seeds are drawn."""
+def _seed_handles(runs: Sequence[Run], color: str) -> list[Artist]:
+    """The legend's entries for how seeds are drawn; those of one model are in the color of its mean."""
     if max(len(run.seeds) for run in runs) == 1:
         return []
-    # In a color of the panels: in grey it would be taken for what is grey there.
-    color = style.styles([run.model for run in runs])[runs[0].model].color
     return [
         Line2D([], [], color=color, linewidth=0.6, alpha=0.7, label="single seed"),
         Patch(
@@ -360,7 +358,7 @@ def _finish_figure(
         for chart, (own,) in zip(charts, axes, strict=True):
             left_out = panels.name_ends(own, chart.levels)
             handles = [*handles, *(handle for handle in left_out if handle.get_label() not in named)]
-    panels.legend(figure, [*models, *_seed_handles(runs), *handles])
+    panels.legend(figure, [*models, *_seed_handles(runs, looks[runs[0].model].color), *handles])
 
 
 def _title(figure: Figure, runs: Sequence[Run], title: str, *, has_bands: bool = True) -> None:
